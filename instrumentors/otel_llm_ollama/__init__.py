@@ -1,0 +1,31 @@
+"""Instrument the `ollama` client, 0.4 and later: chat, generate and embed that are not streamed.
+
+Streams pass untouched and are not recorded yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from types import ModuleType
+
+from otel_llm.instrumentor import Instrumentor
+from otel_llm.patching import Patches
+from otel_llm.telemetry import Telemetry
+
+__all__ = ["OllamaInstrumentor"]
+
+
+class OllamaInstrumentor(Instrumentor):
+    """Calls of every `ollama` client, seen where all of them pass: the client's ``_request``."""
+
+    modules = ("ollama._client",)
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """Return the versions of the client that are known to work."""
+        return ("ollama >= 0.4",)
+
+    def patch(self, module: ModuleType, patches: Patches, telemetry: Telemetry) -> None:
+        """Patch the client classes."""
+        from otel_llm_ollama.patch import patch
+
+        patch(module, patches, telemetry)

@@ -1,0 +1,28 @@
+"""Instrument the `openai` client, 1.26 and later, sync and async."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from types import ModuleType
+
+from otel_llm.instrumentor import Instrumentor
+from otel_llm.patching import Patches
+from otel_llm.telemetry import Telemetry
+
+__all__ = ["OpenAIInstrumentor"]
+
+
+class OpenAIInstrumentor(Instrumentor):
+    """Every call of every `openai` client, seen where all of them pass: the client's `request`."""
+
+    modules = ("openai._base_client",)
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """Return the versions of the client that are known to work."""
+        return ("openai >= 1.26",)
+
+    def patch(self, module: ModuleType, patches: Patches, telemetry: Telemetry) -> None:
+        """Patch the client's base classes."""
+        from otel_llm_openai.patch import patch
+
+        patch(module, patches, telemetry)

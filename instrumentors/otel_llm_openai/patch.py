@@ -1,0 +1,202 @@
+"""Where the `openai` client is patched: a few choke points through which every call of every version passes.
+
+``request`` runs once per logical call, ``_process_response`` once per answer, ``_should_retry`` and
+``_calculate_retry_timeout`` once per failed attempt, and the iteration methods of the stream classes once per stream.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+from otel_llm.exchange import Exchange, exchange_in_progress, retry_reason
+from otel_llm.faults import guarded
+from otel_llm.patching import Make, Patches
+from otel_llm.streams import aobserve, aobserve_next, observe, observe_next, tap_of
+from otel_llm.telemetry import Telemetry
+from otel_llm.wire.openai import EMBEDDINGS, FORMATS
+from otel_llm_openai.server import server_of
+
+_RAW_HEADER = "X-Stainless-Raw-Response"
+_SIMPLE_LOOP = ("_iterator",)
+"""Names in the code of an ``__iter__`` that only hands on what ``_iterator`` gives; such a loop can be replaced."""
+
+
+def patch(module: ModuleType, patches: Patches, telemetry: Telemetry) -> None:
+    """Patch the base classes of the client in ``openai._base_client`` and its stream classes."""
+    sync_client, async_client = module.SyncAPIClient, module.AsyncAPIClient
+    patches.replace(sync_client, "request", _request(patches, telemetry))
+    patches.replace(async_client, "request", _arequest(patches, telemetry))
+    patches.replace(sync_client, "_process_response", _process_response)
+    patches.replace(async_client, "_process_response", _aprocess_response)
+    patches.replace(module.BaseClient, "_should_retry", _should_retry)
+    patches.replace(module.BaseClient, "_calculate_retry_timeout", _calculate_retry_timeout)
+    patches.replace(module.Stream, "__iter__", _iter)
+    patches.replace(module.Stream, "__next__", _next)
+    patches.replace(module.AsyncStream, "__aiter__", _aiter)
+    patches.replace(module.AsyncStream, "__anext__", _anext)
+
+
+@guarded
+def _begin(exchange: Exchange, client: Any, options: Any) -> None:
+    """Begin a call where the path is that of a known model operation."""
+    format = FORMATS.get(options.url) if options.method.lower() == "post" else None
+    if format is None:
+        return
+    headers = options.headers
+    raw = isinstance(headers, Mapping) and bool(headers.get(_RAW_HEADER))  # pyright: ignore[reportUnknownMemberType]
+    body = options.json_data
+    if options.extra_json and isinstance(body, Mapping):
+        body = {**body, **options.extra_json}
+    if format is EMBEDDINGS and isinstance(body, Mapping):
+        body = _without_default_encoding(options, body)
+    exchange.begin(format, server_of(client), body, raw=raw)
+
+
+def _without_default_encoding(options: Any, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Leave out the encoding that the client asks for on its own account.
+
+    The caller's argument is a variable of the parser that the client hangs on the request; what is no string there was
+    not given (openai/resources/embeddings.py, `create`).
+    """
+    code = getattr(options.post_parser, "__code__", None)
+    if code is None or "encoding_format" not in code.co_freevars:
+        return body
+    given = options.post_parser.__closure__[code.co_freevars.index("encoding_format")].cell_contents
+    if isinstance(given, str):
+        return body
+    return {key: value for key, value in body.items() if key != "encoding_format"}
+
+
+def _request(patches: Patches, telemetry: Telemetry) -> Make:
+    def make(original: Callable[..., Any]) -> Callable[..., Any]:
+        def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
+            if not patches.active:
+                return original(self, cast_to, options, *args, **kwargs)
+            exchange = Exchange(telemetry)
+            _begin(exchange, self, options)
+            try:
+                result = original(self, cast_to, options, *args, **kwargs)
+            except BaseException as error:
+                exchange.failed(error)
+                raise
+            exchange.returned(result)
+            return result
+
+        return request
+
+    return make
+
+
+def _arequest(patches: Patches, telemetry: Telemetry) -> Make:
+    def make(original: Callable[..., Any]) -> Callable[..., Any]:
+        async def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
+            if not patches.active:
+                return await original(self, cast_to, options, *args, **kwargs)
+            exchange = Exchange(telemetry)
+            _begin(exchange, self, options)
+            try:
+                result = await original(self, cast_to, options, *args, **kwargs)
+            except BaseException as error:
+                exchange.failed(error)
+                raise
+            exchange.returned(result)
+            return result
+
+        return request
+
+    return make
+
+
+def _process_response(original: Callable[..., Any]) -> Callable[..., Any]:
+    def process(self: Any, *args: Any, **kwargs: Any) -> Any:
+        exchange = exchange_in_progress()
+        if exchange is not None:
+            exchange.answered(kwargs.get("response"))
+        return original(self, *args, **kwargs)
+
+    return process
+
+
+def _aprocess_response(original: Callable[..., Any]) -> Callable[..., Any]:
+    async def process(self: Any, *args: Any, **kwargs: Any) -> Any:
+        exchange = exchange_in_progress()
+        if exchange is not None:
+            exchange.answered(kwargs.get("response"))
+        return await original(self, *args, **kwargs)
+
+    return process
+
+
+def _should_retry(original: Callable[..., bool]) -> Callable[..., bool]:
+    def should_retry(self: Any, response: Any) -> bool:
+        exchange = exchange_in_progress()
+        if exchange is not None:
+            exchange.attempted(response)
+        return original(self, response)
+
+    return should_retry
+
+
+def _calculate_retry_timeout(original: Callable[..., float]) -> Callable[..., float]:
+    def calculate(self: Any, remaining_retries: int, options: Any, response_headers: Any = None) -> float:
+        exchange = exchange_in_progress()
+        if exchange is not None:
+            _note_retry(exchange, response_headers)
+        return original(self, remaining_retries, options, response_headers)
+
+    return calculate
+
+
+@guarded
+def _note_retry(exchange: Exchange, response_headers: object) -> None:
+    """Without an answer the client calculates inside the ``except`` block of what it met."""
+    error = sys.exc_info()[1] if response_headers is None else None
+    exchange.retried(retry_reason(exchange.last_status, error))
+
+
+def _chunks(original: Callable[..., Any]) -> Callable[[Any], Any]:
+    """Return how to get at a stream's chunks without another layer of iteration, if that can be had."""
+    if original.__code__.co_names == _SIMPLE_LOOP:
+        return lambda stream: stream._iterator
+    return original
+
+
+def _iter(original: Callable[..., Any]) -> Callable[..., Any]:
+    chunks = _chunks(original)
+
+    def __iter__(self: Any) -> Any:
+        tap = tap_of(self.response)
+        return original(self) if tap is None else observe(tap, chunks(self))
+
+    return __iter__
+
+
+def _next(original: Callable[..., Any]) -> Callable[..., Any]:
+    def __next__(self: Any) -> Any:
+        tap = tap_of(self.response)
+        return original(self) if tap is None else observe_next(tap, self._iterator)
+
+    return __next__
+
+
+def _aiter(original: Callable[..., Any]) -> Callable[..., Any]:
+    chunks = _chunks(original)
+
+    def __aiter__(self: Any) -> Any:
+        tap = tap_of(self.response)
+        return original(self) if tap is None else aobserve(tap, chunks(self))
+
+    return __aiter__
+
+
+def _anext(original: Callable[..., Any]) -> Callable[..., Any]:
+    async def __anext__(self: Any) -> Any:
+        tap = tap_of(self.response)
+        if tap is None:
+            return await original(self)
+        return await aobserve_next(tap, self._iterator)
+
+    return __anext__

@@ -1,0 +1,103 @@
+"""The record of one call: what was asked, what was answered, how long it took."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span
+    from opentelemetry.util.types import AttributeValue
+
+
+class Call:
+    """One logical operation of a client, with all its retries inside.
+
+    It begins once and ends exactly once. Fields that were never sent or never answered keep their class defaults, so an
+    instance holds only what is known. Times are seconds of ``time.perf_counter``; `started_at_ns` is nanoseconds since
+    the epoch. `attributes` holds further span attributes under their conventional names, as the wire readers found them.
+    """
+
+    operation: str = ""
+    provider: str = ""
+    request_model: str | None = None
+    response_model: str | None = None
+    server_address: str | None = None
+    server_port: int | None = None
+    runs_model: bool = True
+    """Whether the operation is inference (or embedding), so that it counts in ``gen_ai.client.*``."""
+
+    attributes: dict[str, AttributeValue]
+    streaming: bool = False
+    choice_count: int = 1
+
+    response_id: str | None = None
+    finish_reasons: tuple[str, ...] = ()
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    modality_tokens: dict[str, int] | None = None
+    """Tokens by modality, keyed by the span attribute that carries them."""
+
+    input_messages: list[dict[str, Any]] | None = None
+    output_messages: list[dict[str, Any]] | None = None
+    system_instructions: list[dict[str, Any]] | None = None
+    tool_definitions: list[dict[str, Any]] | None = None
+
+    open: bool = False
+    started_at_ns: int = 0
+    started_at: float = 0.0
+    ended_at: float = 0.0
+    first_chunk_at: float | None = None
+    first_text_at: float | None = None
+    last_chunk_at: float = 0.0
+    chunks: int = 0
+    longest_gap: float = 0.0
+
+    error: BaseException | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    stream_outcome: str | None = None
+
+    retry_reasons: tuple[str, ...] = ()
+    rate_limits: dict[str, int] | None = None
+    """Headroom told by the server, keyed by the metric that shows it."""
+
+    labels: dict[str, str] | None = None
+    shadowed: bool = False
+    """Whether another instrumentation already makes the span and the ``gen_ai.client.*`` points of this call."""
+    dropped: bool = False
+
+    span: Span | None = None
+    context: Context | None = None
+    series: tuple[object, ...] = ()
+    """Values of the attributes of its metric points, in the order in which the metrics declare them."""
+    start_key: tuple[object, ...] | None = None
+    """The same for what is known at its start."""
+
+    def __init__(self) -> None:
+        self.attributes = {}
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the request to the end of the response."""
+        return self.ended_at - self.started_at
+
+    @property
+    def time_to_first_chunk(self) -> float | None:
+        """Seconds from the request to the first chunk, or None where nothing streamed."""
+        return None if self.first_chunk_at is None else self.first_chunk_at - self.started_at
+
+    @property
+    def time_to_first_text(self) -> float | None:
+        """Seconds from the request to the first chunk that carried text, or None."""
+        return None if self.first_text_at is None else self.first_text_at - self.started_at
+
+    def drop(self) -> None:
+        """Leave this call out of every trace, metric and page; for a `call_hook`."""
+        self.dropped = True
+
+    def __repr__(self) -> str:
+        return f"<Call {self.operation} {self.request_model} {self.error_type or 'ok'}>"

@@ -1,0 +1,155 @@
+"""Settings: keyword wins over environment, environment over default; each validated once, with one clear error."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from enum import Flag
+from typing import Any, NamedTuple, cast
+
+from otel_llm.call import Call
+from otel_llm_semconv import environment as variables
+from otel_llm_semconv.metrics import VOCABULARY_CHOICES, VocabularyChoice
+
+logger = logging.getLogger("otel_llm")
+
+DEFAULT_SEMCONV: VocabularyChoice = "released"
+DEFAULT_MAX_SERIES = 2000
+
+CallHook = Callable[[Call], None]
+ContentHook = Callable[["Content"], "Content | None"]
+
+
+class Content(NamedTuple):
+    """The messages of one call, as a `content_hook` gets and returns them.
+
+    Each is a list in the form of the conventions' message schema, or None where there is nothing of the kind.
+    """
+
+    input_messages: list[dict[str, Any]] | None = None
+    output_messages: list[dict[str, Any]] | None = None
+    system_instructions: list[dict[str, Any]] | None = None
+    tool_definitions: list[dict[str, Any]] | None = None
+
+
+class Capture(Flag):
+    """Where message content goes; the four modes of ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT``."""
+
+    NO_CONTENT = 0
+    SPAN_ONLY = 1
+    EVENT_ONLY = 2
+    SPAN_AND_EVENT = 3
+
+
+class Settings(NamedTuple):
+    """What was decided at `instrument()`; nothing is looked up later."""
+
+    semconv: VocabularyChoice = DEFAULT_SEMCONV
+    max_series: int = DEFAULT_MAX_SERIES
+    labels: Mapping[str, str] = {}
+    capture: Capture = Capture.NO_CONTENT
+    content_hook: ContentHook | None = None
+    call_hook: CallHook | None = None
+
+
+def resolve(
+    *,
+    semconv: str | None = None,
+    max_series: int | None = None,
+    labels: Mapping[str, str] | None = None,
+    content_hook: ContentHook | None = None,
+    call_hook: CallHook | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Settings:
+    """Return the settings from keywords and environment.
+
+    Raises:
+        ValueError: a value is not accepted; the message names the setting and the accepted values.
+        TypeError: a value is of the wrong type.
+    """
+    return Settings(
+        semconv=_semconv(semconv, environ),
+        max_series=_max_series(max_series, environ),
+        labels=_labels(labels, environ),
+        capture=_capture(environ),
+        content_hook=_hook("content_hook", content_hook),
+        call_hook=_hook("call_hook", call_hook),
+    )
+
+
+def resolve_or_default(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Return the settings from the environment alone, a wrong one replaced by its default and told in the log.
+
+    For where nobody could catch an error, and one wrong variable must not cost all telemetry.
+    """
+    kept: dict[str, str] = {}
+    for name, value in environ.items():
+        try:
+            resolve(environ={name: value})
+            kept[name] = value
+        except ValueError as error:
+            logger.error("otel_llm: %s", error)
+    return resolve(environ=kept)
+
+
+def _semconv(value: str | None, environ: Mapping[str, str]) -> VocabularyChoice:
+    source = "semconv"
+    if value is None:
+        source, value = variables.OTEL_LLM_SEMCONV, environ.get(variables.OTEL_LLM_SEMCONV, "").strip().lower()
+        if not value:
+            return DEFAULT_SEMCONV
+    if value not in VOCABULARY_CHOICES:
+        raise ValueError(f"{source}={value!r}: expected one of {', '.join(VOCABULARY_CHOICES)}")
+    return cast(VocabularyChoice, value)
+
+
+def _max_series(value: int | None, environ: Mapping[str, str]) -> int:
+    source = "max_series"
+    if value is None:
+        source, written = variables.OTEL_LLM_MAX_SERIES, environ.get(variables.OTEL_LLM_MAX_SERIES, "").strip()
+        if not written:
+            return DEFAULT_MAX_SERIES
+        try:
+            value = int(written)
+        except ValueError:
+            raise ValueError(f"{source}={written!r}: expected a whole number from 1") from None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{source} must be a whole number, not {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{source}={value}: expected a whole number from 1")
+    return value
+
+
+def _labels(value: Mapping[str, str] | None, environ: Mapping[str, str]) -> Mapping[str, str]:
+    if value is not None:
+        if not isinstance(value, Mapping) or not all(
+            isinstance(part, str) for pair in value.items() for part in pair
+        ):
+            raise TypeError("labels must be a mapping of strings to strings")
+        return dict(value)
+    written = environ.get(variables.OTEL_LLM_LABELS, "")
+    labels: dict[str, str] = {}
+    for pair in filter(None, (pair.strip() for pair in written.split(","))):
+        key, equals, label = pair.partition("=")
+        if not equals or not key.strip():
+            raise ValueError(f"{variables.OTEL_LLM_LABELS}={written!r}: expected k=v,k=v, found {pair!r}")
+        labels[key.strip()] = label.strip()
+    return labels
+
+
+def _capture(environ: Mapping[str, str]) -> Capture:
+    source = variables.OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT
+    written = environ.get(source, "").strip().upper()
+    if not written:
+        return Capture.NO_CONTENT
+    modes = {"NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT"}
+    if written not in modes:
+        raise ValueError(f"{source}={written!r}: expected one of {', '.join(sorted(modes))}")
+    return Capture[written]
+
+
+def _hook(name: str, hook: Any) -> Any:
+    if hook is not None and not callable(hook):
+        raise TypeError(f"{name} must be callable, not {type(hook).__name__}")
+    return hook

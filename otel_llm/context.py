@@ -1,0 +1,53 @@
+"""What flows with the context: the call in progress, labels and attributes of the calls inside a block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from opentelemetry.util.types import AttributeValue
+
+current_exchange: ContextVar[object] = ContextVar("otel_llm_exchange", default=None)
+"""The exchange whose request is under way here, so that lower layers leave it alone."""
+
+current_labels: ContextVar[Mapping[str, str] | None] = ContextVar("otel_llm_labels", default=None)
+current_attributes: ContextVar[Mapping[str, AttributeValue] | None] = ContextVar("otel_llm_attributes", default=None)
+
+
+@contextmanager
+def labels(**labels: str) -> Iterator[None]:
+    """Label the calls made inside, as ``otel_llm.label.<key>`` on their spans.
+
+    Blocks nest: the inner one adds to the outer one and wins where both name a key. The labels follow the context into
+    tasks and into threads that carry it. Also a decorator.
+
+    Raises:
+        TypeError: a value is no string.
+    """
+    for key, value in labels.items():
+        if not isinstance(value, str):
+            raise TypeError(f"otel_llm.labels: {key} must be a string, not {type(value).__name__}")
+    token = current_labels.set({**(current_labels.get() or {}), **labels})
+    try:
+        yield
+    finally:
+        current_labels.reset(token)
+
+
+@contextmanager
+def attributes(attributes: Mapping[str, AttributeValue]) -> Iterator[None]:
+    """Put span attributes, such as ``gen_ai.conversation.id``, on the calls made inside. Also a decorator.
+
+    Raises:
+        TypeError: *attributes* is no mapping of strings.
+    """
+    if not isinstance(attributes, Mapping) or not all(isinstance(key, str) for key in attributes):
+        raise TypeError("otel_llm.attributes: expected a mapping of attribute names to values")
+    token = current_attributes.set({**(current_attributes.get() or {}), **attributes})
+    try:
+        yield
+    finally:
+        current_attributes.reset(token)

@@ -1,0 +1,163 @@
+"""One request of a client, from its begin to its answer: the body that every instrumentor shares.
+
+An instrumentor's sync and async shells do nothing but call these methods around the client's own code. None of them
+returns anything that the user gets, and none raises.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from otel_llm.call import Call
+from otel_llm.context import current_exchange
+from otel_llm.faults import guarded
+from otel_llm.foreign import is_instrumented
+from otel_llm.streams import Tap, read_answer, watch
+from otel_llm.telemetry import Active, Telemetry, suppressed
+from otel_llm.wire.body import Body
+from otel_llm.wire.format import Format
+from otel_llm.wire.headers import read_headers
+from otel_llm_semconv.values import RetryReason
+
+
+class Server(NamedTuple):
+    """Whom a client talks to."""
+
+    provider: str
+    address: str | None
+    port: int | None
+
+
+class Exchange:
+    """The request of one call while it is under way."""
+
+    __slots__ = ("_active", "_answer", "_call", "_format", "_raw", "_status", "_tap", "_telemetry")
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        self._call: Call | None = None
+        self._active: Active | None = None
+        self._answer: Any = None
+        self._tap: Tap | None = None
+        self._raw = False
+        self._status: int | None = None
+
+    @guarded
+    def begin(self, format: Format, server: Server, body: object, *, raw: bool) -> None:
+        """Begin the call and make its span current, unless the user asked for silence."""
+        if suppressed():
+            return
+        call = Call()
+        call.operation = format.operation
+        call.provider, call.server_address, call.server_port = server
+        self._format = format
+        self._raw = raw
+        try:
+            if isinstance(body, Mapping):
+                self._read_request(call, body)  # pyright: ignore[reportUnknownArgumentType]
+            call.shadowed = is_instrumented(format.operation)
+        finally:
+            telemetry = self._telemetry
+            telemetry.begin(call)
+            self._call = call
+            self._active = telemetry.activate(call, self)
+
+    def _read_request(self, call: Call, body: Mapping[str, Any]) -> None:
+        self._format.read_request(call, body)
+        if self._telemetry.captures_content and self._format.read_request_content is not None:
+            self._format.read_request_content(call, body)
+
+    @guarded
+    def retried(self, reason: str) -> None:
+        """Take note that the client is about to try again."""
+        if self._call is not None:
+            self._call.retry_reasons = (*self._call.retry_reasons, reason)
+
+    @guarded
+    def answered(self, response: Any) -> None:
+        """Take note of a response: its headers, and how its body will be read."""
+        call = self._call
+        if call is None:
+            return
+        self._answer = response
+        read_headers(call, response.headers.raw)
+        if response.is_closed:
+            return
+        tap = Tap(self._telemetry, call, self._format)
+        if self._raw:
+            headers = response.headers
+            tap.body = Body(headers.get("content-type", ""), headers.get("content-encoding", ""))
+        if watch(response, tap):
+            self._tap = tap
+
+    @guarded
+    def attempted(self, response: Any) -> None:
+        """Take note of an attempt that failed with a status, and may be tried again."""
+        if self._call is not None:
+            self._status = response.status_code
+            read_headers(self._call, response.headers.raw)
+
+    @property
+    def last_status(self) -> int | None:
+        """Status of the last failed attempt."""
+        return self._status
+
+    @guarded
+    def returned(self, result: object) -> None:
+        """End the call with what the client returns, or leave that to the stream."""
+        self._leave()
+        call = self._call
+        if call is None or self._tap is not None:
+            return
+        try:
+            if self._raw or result is self._answer:
+                result = json.loads(self._answer.content)
+            read_answer(self._telemetry, self._format, call, result)
+        finally:
+            self._telemetry.end(call)
+
+    @guarded
+    def failed(self, error: BaseException) -> None:
+        """End the call with the exception that the caller gets."""
+        self._leave()
+        call = self._call
+        if call is None:
+            return
+        if self._tap is not None:
+            self._tap.fail(error)
+            return
+        try:
+            response = getattr(error, "response", None)
+            if response is not None:
+                read_headers(call, response.headers.raw)
+        finally:
+            self._telemetry.end(call, error)
+
+    def _leave(self) -> None:
+        active, self._active = self._active, None
+        if active is not None:
+            self._telemetry.deactivate(active)
+
+
+def retry_reason(status: int | None, error: BaseException | None) -> str:
+    """Return why a client tries again: the status of the last attempt, or the exception it met."""
+    if error is not None:
+        name = type(error).__name__
+        return RetryReason.TIMEOUT if "Timeout" in name else RetryReason.CONNECTION
+    if status == 429:
+        return RetryReason.RATE_LIMIT
+    if status == 408:
+        return RetryReason.TIMEOUT
+    if status == 409:
+        return RetryReason.CONFLICT
+    if status is not None and status >= 500:
+        return RetryReason.SERVER_ERROR
+    return RetryReason.OTHER
+
+
+def exchange_in_progress() -> Exchange | None:
+    """Return the exchange whose request is under way in this context."""
+    exchange = current_exchange.get()
+    return exchange if isinstance(exchange, Exchange) else None

@@ -1,0 +1,1 @@
+"""Where a finished call goes: a span, metric points, an event. The ledger is `otel_llm.ledger`."""

@@ -1,0 +1,261 @@
+"""Metric points for each call: distributions are recorded, everything countable is observed from the ledger.
+
+Source: GenAI semantic conventions, "Metrics" and "Token metrics", in the vocabulary that the settings choose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from opentelemetry.context import Context
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
+from opentelemetry.util.types import AttributeValue
+
+from otel_llm import faults
+from otel_llm.call import Call
+from otel_llm.config import Settings
+from otel_llm.ledger import OVERFLOW, Key, Ledger, Row
+from otel_llm_semconv import attributes as names
+from otel_llm_semconv import metrics
+from otel_llm_semconv.metrics import Metric
+from otel_llm_semconv.values import INFERENCE_OPERATIONS, TokenKind, TokenModality, TokenType
+
+Attributes = Mapping[str, AttributeValue]
+Value = int | float
+
+_OVERFLOW_ATTRIBUTES: Attributes = {names.OTEL_METRIC_OVERFLOW: True}
+
+_INPUT_MODALITIES = {
+    names.GEN_AI_USAGE_TEXT_INPUT_TOKENS: TokenModality.TEXT,
+    names.GEN_AI_USAGE_IMAGE_INPUT_TOKENS: TokenModality.IMAGE,
+    names.GEN_AI_USAGE_AUDIO_INPUT_TOKENS: TokenModality.AUDIO,
+}
+_OUTPUT_MODALITIES = {
+    names.GEN_AI_USAGE_TEXT_OUTPUT_TOKENS: TokenModality.TEXT,
+    names.GEN_AI_USAGE_IMAGE_OUTPUT_TOKENS: TokenModality.IMAGE,
+    names.GEN_AI_USAGE_AUDIO_OUTPUT_TOKENS: TokenModality.AUDIO,
+}
+
+
+class Family:
+    """The series of one metric: attributes by key, at most *max_series* and one overflow series beyond."""
+
+    def __init__(self, metric: Metric, max_series: int) -> None:
+        self._names = metric.attributes
+        self._max_series = max_series
+        self._attributes: dict[Key, Attributes] = {}
+
+    def attributes(self, key: Key) -> Attributes:
+        """Return the attributes of the key's series; the same mapping each time."""
+        known = self._attributes.get(key)
+        return self._admit(key) if known is None else known
+
+    def _admit(self, key: Key) -> Attributes:
+        if key == OVERFLOW or len(self._attributes) >= self._max_series:
+            return _OVERFLOW_ATTRIBUTES
+        attributes: dict[str, AttributeValue] = {}
+        for name, value in zip(self._names, key, strict=False):
+            if isinstance(value, (str, int)):
+                attributes[name] = value
+        self._attributes[key] = attributes
+        return attributes
+
+
+class Distribution:
+    """A histogram and its series."""
+
+    def __init__(self, meter: Meter, metric: Metric, max_series: int) -> None:
+        self._family = Family(metric, max_series)
+        self._record = meter.create_histogram(
+            metric.name,
+            metric.unit,
+            metric.description,
+            explicit_bucket_boundaries_advisory=metric.boundaries,
+        ).record
+
+    def record(self, value: Value, key: Key, context: Context | None) -> None:
+        """Record a value under the key's series; the context's span becomes the exemplar."""
+        self._record(value, self._family.attributes(key), context)
+
+
+class Metrics:
+    """Record the distributions of each finished call."""
+
+    def __init__(self, meter: Meter, ledger: Ledger, settings: Settings) -> None:
+        chosen = {*metrics.in_vocabulary(settings.semconv), *metrics.OWN}
+
+        def distributions(*candidates: Metric) -> tuple[Distribution, ...]:
+            wanted = [metric for metric in candidates if metric in chosen]
+            return tuple([Distribution(meter, metric, settings.max_series) for metric in wanted])
+
+        released = settings.semconv != "latest"
+        operation_duration = distributions(metrics.GEN_AI_CLIENT_OPERATION_DURATION)
+        inference_duration = distributions(metrics.GEN_AI_CLIENT_INFERENCE_DURATION)
+        self._inference_duration = (*(operation_duration if released else ()), *inference_duration)
+        self._operation_duration = operation_duration
+        self._first_chunk = distributions(
+            metrics.GEN_AI_CLIENT_OPERATION_TIME_TO_FIRST_CHUNK, metrics.GEN_AI_CLIENT_INFERENCE_TIME_TO_FIRST_CHUNK
+        )
+        self._token_usage = distributions(metrics.GEN_AI_CLIENT_TOKEN_USAGE)
+        self._input_tokens = distributions(metrics.GEN_AI_CLIENT_INFERENCE_OPERATION_INPUT_TOKENS)
+        self._output_tokens = distributions(metrics.GEN_AI_CLIENT_INFERENCE_OPERATION_OUTPUT_TOKENS)
+        (self._first_text,) = distributions(metrics.OTEL_LLM_CLIENT_TIME_TO_FIRST_TEXT)
+        (self._gap,) = distributions(metrics.OTEL_LLM_CLIENT_CHUNK_GAP)
+        (self._longest_gap,) = distributions(metrics.OTEL_LLM_CLIENT_CHUNK_GAP_MAX)
+        (self._output_rate,) = distributions(metrics.OTEL_LLM_CLIENT_OUTPUT_RATE)
+
+    def end(self, call: Call) -> None:
+        """Record the call; a call that another instrumentation counts leaves ``gen_ai.client.*`` to it."""
+        if call.runs_model and not call.shadowed:
+            self._record_conventions(call)
+        if call.chunks:
+            self._record_stream(call)
+
+    def _record_conventions(self, call: Call) -> None:
+        context = call.context
+        series = call.series
+        with_error = (*series, call.error_type)
+        inference = call.operation in INFERENCE_OPERATIONS
+        for histogram in self._inference_duration if inference else self._operation_duration:
+            histogram.record(call.duration, with_error, context)
+        input_tokens, output_tokens = call.input_tokens, call.output_tokens
+        if input_tokens is not None:
+            for histogram in self._token_usage:
+                histogram.record(input_tokens, (*series, TokenType.INPUT), context)
+            if inference:
+                for histogram in self._input_tokens:
+                    histogram.record(input_tokens, with_error, context)
+        if output_tokens is not None:
+            for histogram in self._token_usage:
+                histogram.record(output_tokens, (*series, TokenType.OUTPUT), context)
+            if inference:
+                for histogram in self._output_tokens:
+                    histogram.record(output_tokens, with_error, context)
+        first_chunk = call.time_to_first_chunk
+        if first_chunk is not None:
+            for histogram in self._first_chunk:
+                histogram.record(first_chunk, series, context)
+
+    def _record_stream(self, call: Call) -> None:
+        context = call.context
+        series = call.series
+        first_text = call.time_to_first_text
+        if first_text is not None:
+            self._first_text.record(first_text, series, context)
+        if call.first_chunk_at is None:
+            return
+        if call.chunks > 1:
+            self._gap.record((call.last_chunk_at - call.first_chunk_at) / (call.chunks - 1), series, context)
+            self._longest_gap.record(call.longest_gap, series, context)
+        seconds = call.ended_at - call.first_chunk_at
+        if call.output_tokens and seconds > 0:
+            self._output_rate.record(call.output_tokens / seconds, series, context)
+
+
+def observe(meter: Meter, ledger: Ledger, settings: Settings, observed_already: set[str]) -> None:
+    """Make the ledger's counters and gauges instruments of the meter, each once however often this is called."""
+    chosen = {*metrics.in_vocabulary(settings.semconv), *metrics.OWN}
+
+    def observed(metric: Metric, read: Callable[[Ledger], Iterable[tuple[Key, Value]]]) -> None:
+        if metric not in chosen or metric.name in observed_already:
+            return
+        observed_already.add(metric.name)
+        family = Family(metric, settings.max_series)
+        create = {
+            "counter": meter.create_observable_counter,
+            "updowncounter": meter.create_observable_up_down_counter,
+            "gauge": meter.create_observable_gauge,
+        }[metric.kind]
+
+        def callback(options: CallbackOptions) -> Iterator[Observation]:
+            totals: dict[int, tuple[Value, Attributes]] = {}
+            for key, value in read(ledger):
+                attributes = family.attributes(key)
+                before = totals.get(id(attributes))
+                totals[id(attributes)] = (value if before is None else before[0] + value, attributes)
+            for value, attributes in totals.values():
+                yield Observation(value, attributes)
+
+        create(metric.name, [callback], metric.unit, metric.description)
+
+    observed(metrics.OTEL_LLM_CLIENT_ACTIVE, lambda ledger: list(ledger.active.items()))
+    observed(metrics.OTEL_LLM_CLIENT_RETRIES, _retries)
+    observed(metrics.OTEL_LLM_CLIENT_TOKENS, _tokens)
+    observed(metrics.OTEL_LLM_INTERNAL_FAULTS, lambda _: [((place,), count) for place, count in faults.counts.items()])
+    for metric in (
+        metrics.OTEL_LLM_CLIENT_RATELIMIT_REQUESTS_REMAINING,
+        metrics.OTEL_LLM_CLIENT_RATELIMIT_REQUESTS_LIMIT,
+        metrics.OTEL_LLM_CLIENT_RATELIMIT_TOKENS_REMAINING,
+        metrics.OTEL_LLM_CLIENT_RATELIMIT_TOKENS_LIMIT,
+    ):
+        observed(metric, _rate_limit(metric.name))
+    for metric, total, modalities in (
+        (metrics.GEN_AI_CLIENT_INFERENCE_USAGE_INPUT_TOKENS, "input", _INPUT_MODALITIES),
+        (metrics.GEN_AI_CLIENT_INFERENCE_USAGE_OUTPUT_TOKENS, "output", _OUTPUT_MODALITIES),
+        (metrics.GEN_AI_CLIENT_INFERENCE_USAGE_CACHE_READ_INPUT_TOKENS, "cache_read", {}),
+        (metrics.GEN_AI_CLIENT_INFERENCE_USAGE_CACHE_WRITE_INPUT_TOKENS, "cache_write", {}),
+        (metrics.GEN_AI_CLIENT_INFERENCE_USAGE_REASONING_OUTPUT_TOKENS, "reasoning", {}),
+    ):
+        observed(metric, _usage(total, modalities))
+
+
+_KINDS = (
+    ("input", TokenKind.INPUT),
+    ("output", TokenKind.OUTPUT),
+    ("cache_read", TokenKind.CACHE_READ),
+    ("cache_write", TokenKind.CACHE_WRITE),
+    ("reasoning", TokenKind.REASONING),
+)
+
+
+def _with(key: Key, value: object) -> Key:
+    return key if key == OVERFLOW else (*key, value)
+
+
+def _tokens(ledger: Ledger) -> Iterator[tuple[Key, Value]]:
+    for key, row in ledger.snapshot():
+        for column, kind in _KINDS:
+            tokens: int | None = getattr(row, column)
+            if tokens is not None:
+                yield _with(key, kind), tokens
+
+
+def _retries(ledger: Ledger) -> Iterator[tuple[Key, Value]]:
+    for key, row in ledger.snapshot():
+        for reason, retries in list((row.retries or {}).items()):
+            yield _with(key, reason), retries
+
+
+def _rate_limit(name: str) -> Callable[[Ledger], Iterator[tuple[Key, Value]]]:
+    def read(ledger: Ledger) -> Iterator[tuple[Key, Value]]:
+        for key, limits in list(ledger.rate_limits.items()):
+            if name in limits:
+                yield key, limits[name]
+
+    return read
+
+
+def _usage(total: str, modalities: Mapping[str, str]) -> Callable[[Ledger], Iterator[tuple[Key, Value]]]:
+    """Read a token total by modality; what the provider does not break down is of unknown modality.
+
+    Source: GenAI semantic conventions, "Token metrics", ``gen_ai.token.modality``.
+    """
+
+    def read(ledger: Ledger) -> Iterator[tuple[Key, Value]]:
+        for key, row in ledger.snapshot():
+            tokens: int | None = getattr(row, total)
+            if tokens is None or (key and key[0] not in INFERENCE_OPERATIONS):
+                continue
+            rest = tokens
+            for name, modality in modalities.items():
+                part = (row.modalities or {}).get(name)
+                if part:
+                    rest -= part
+                    yield _with(key, modality), part
+            if rest > 0 or tokens == 0:
+                yield _with(key, TokenModality.UNKNOWN), rest
+
+    return read
+
+
+__all__ = ["Metrics", "Row", "observe"]

@@ -1,0 +1,125 @@
+"""A span for each call.
+
+Source: GenAI semantic conventions, "Inference", "Embeddings" and "Recording errors".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, set_span_in_context
+from opentelemetry.util.types import AttributeValue
+
+from otel_llm.call import Call
+from otel_llm.config import Capture, Settings
+from otel_llm_semconv import attributes as names
+
+
+class Spans:
+    """Begin a span when a call begins and end it when the call ends."""
+
+    def __init__(self, tracer: Tracer, settings: Settings) -> None:
+        self._start_span = tracer.start_span
+        self._labels = prefixed(settings.labels)
+        self._content = bool(settings.capture & Capture.SPAN_ONLY)
+
+    def begin(self, call: Call) -> None:
+        """Start the span with what samplers may want to see."""
+        attributes: dict[str, AttributeValue] = {
+            names.GEN_AI_OPERATION_NAME: call.operation,
+            names.GEN_AI_PROVIDER_NAME: call.provider,
+        }
+        name = call.operation
+        if call.request_model is not None:
+            name = f"{name} {call.request_model}"
+            attributes[names.GEN_AI_REQUEST_MODEL] = call.request_model
+        if call.server_address is not None:
+            attributes[names.SERVER_ADDRESS] = call.server_address
+            if call.server_port is not None:
+                attributes[names.SERVER_PORT] = call.server_port
+        if self._labels:
+            attributes.update(self._labels)
+        if call.labels:
+            attributes.update(prefixed(call.labels))
+        call.span = self._start_span(
+            name, kind=SpanKind.CLIENT, attributes=attributes, start_time=call.started_at_ns
+        )
+        call.context = set_span_in_context(call.span)
+
+    def end(self, call: Call) -> None:
+        """End the span with everything that is known of the call."""
+        span = call.span
+        if span is None:
+            return
+        try:
+            if span.is_recording():
+                span.set_attributes(span_attributes(call))
+                if self._content:
+                    span.set_attributes(_content_attributes(call))
+                if call.error_type is not None:
+                    span.set_status(Status(StatusCode.ERROR, call.error_message))
+        finally:
+            span.end(call.started_at_ns + int(call.duration * 1e9))
+
+
+def span_attributes(call: Call) -> dict[str, AttributeValue]:
+    """Return what is known at the end of a call; what was never sent is absent."""
+    attributes = call.attributes
+    if call.response_model is not None:
+        attributes[names.GEN_AI_RESPONSE_MODEL] = call.response_model
+    if call.response_id is not None:
+        attributes[names.GEN_AI_RESPONSE_ID] = call.response_id
+    if call.finish_reasons:
+        attributes[names.GEN_AI_RESPONSE_FINISH_REASONS] = call.finish_reasons
+    if call.input_tokens is not None:
+        attributes[names.GEN_AI_USAGE_INPUT_TOKENS] = call.input_tokens
+    if call.output_tokens is not None:
+        attributes[names.GEN_AI_USAGE_OUTPUT_TOKENS] = call.output_tokens
+    if call.cache_read_tokens is not None:
+        attributes[names.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS] = call.cache_read_tokens
+    if call.cache_write_tokens is not None:
+        attributes[names.GEN_AI_USAGE_CACHE_WRITE_INPUT_TOKENS] = call.cache_write_tokens
+    if call.reasoning_tokens is not None:
+        attributes[names.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS] = call.reasoning_tokens
+    if call.modality_tokens:
+        attributes.update(call.modality_tokens)
+    if call.stream_outcome is not None:
+        attributes[names.OTEL_LLM_STREAM_OUTCOME] = call.stream_outcome
+        attributes[names.OTEL_LLM_STREAM_CHUNKS] = call.chunks
+        first_chunk = call.time_to_first_chunk
+        if first_chunk is not None:
+            attributes[names.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK] = first_chunk
+        first_text = call.time_to_first_text
+        if first_text is not None:
+            attributes[names.OTEL_LLM_TIME_TO_FIRST_TEXT] = first_text
+    if call.retry_reasons:
+        attributes[names.OTEL_LLM_RETRIES] = len(call.retry_reasons)
+    if call.error_type is not None:
+        attributes[names.ERROR_TYPE] = call.error_type
+    return attributes
+
+
+def content_of(call: Call) -> dict[str, list[dict[str, Any]]]:
+    """Return the captured messages by attribute."""
+    content = {
+        names.GEN_AI_SYSTEM_INSTRUCTIONS: call.system_instructions,
+        names.GEN_AI_INPUT_MESSAGES: call.input_messages,
+        names.GEN_AI_OUTPUT_MESSAGES: call.output_messages,
+        names.GEN_AI_TOOL_DEFINITIONS: call.tool_definitions,
+    }
+    return {name: value for name, value in content.items() if value}
+
+
+def _content_attributes(call: Call) -> dict[str, AttributeValue]:
+    """Spans carry content as JSON: what most backends expect of a span attribute."""
+    return {
+        name: json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+        for name, value in content_of(call).items()
+    }
+
+
+def prefixed(labels: Mapping[str, str]) -> dict[str, AttributeValue]:
+    """Return labels as span attributes."""
+    return {names.OTEL_LLM_LABEL_PREFIX + key: value for key, value in labels.items()}

@@ -1,0 +1,382 @@
+"""Streams: seen in place, chunk by chunk, and ended exactly once however the reader leaves them.
+
+The client's own stream object is handed out. Its class asks `observe` for the chunks, and the byte stream below reports
+when somebody closes it. What can end a stream: the last chunk, an exception while reading, a close from outside, or the
+garbage collector.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from time import perf_counter
+from typing import Any
+
+from otel_llm import faults
+from otel_llm.call import Call
+from otel_llm.telemetry import Telemetry
+from otel_llm.wire.body import Body
+from otel_llm.wire.format import Format
+from otel_llm_semconv.values import StreamOutcome
+
+_TAIL = 8
+"""Chunks kept from the end of a stream: usage and finish reason stand there."""
+
+
+class Tap:
+    """What is seen of one streamed answer."""
+
+    __slots__ = (
+        "_call",
+        "_first",
+        "_format",
+        "_hunting",
+        "_left_at",
+        "_tail",
+        "_telemetry",
+        "body",
+        "busy",
+        "count",
+        "last_at",
+        "longest_gap",
+    )
+
+    def __init__(self, telemetry: Telemetry, call: Call, format: Format) -> None:
+        self._telemetry = telemetry
+        self._call: Call | None = call
+        self._format = format
+        keep_all = telemetry.captures_content or call.choice_count > 1
+        self._tail: deque[Any] = deque(maxlen=None if keep_all else _TAIL)
+        self._first: object = None
+        self._hunting = True
+        self._left_at = 0.0
+        self.body: Body | None = None
+        """Reader of the bytes, where the caller reads them himself."""
+        self.busy = False
+        """Whether a read is under way, so that a close is the stream's own."""
+        self.count = 0
+        self.last_at = perf_counter()
+        self.longest_gap = 0.0
+
+    def saw(self, chunk: object) -> None:
+        """Take note of one chunk; the only thing that happens per chunk."""
+        now = perf_counter()
+        gap = now - self.last_at
+        if gap > self.longest_gap:
+            self.longest_gap = gap
+        self.last_at = now
+        self.count += 1
+        self._tail.append(chunk)
+        if self._hunting:
+            self._hunt(chunk, now)
+        self.busy = False
+
+    def _hunt(self, chunk: object, now: float) -> None:
+        """Look for the first chunk and for the first text."""
+        call = self._call
+        if call is None:
+            self._hunting = False
+            return
+        if self.count == 1:
+            self._first = chunk
+            self.longest_gap = 0.0
+            call.first_chunk_at = now
+        try:
+            if self._format.has_text(_decoded(chunk)):
+                self._hunting = False
+                call.first_text_at = now
+        except Exception:
+            self._hunting = False
+            faults.fault("has_text")
+
+    def passed(self, data: bytes) -> None:
+        """Take note of bytes on their way to a caller who reads them himself."""
+        body = self.body
+        if body is not None:
+            try:
+                for event in body.feed(data):
+                    self.saw(event)
+            except Exception:
+                self.body = None
+                faults.fault("body")
+
+    def left(self) -> None:
+        """Take note that the reader left his loop; he may come back."""
+        self._left_at = perf_counter()
+
+    def complete(self) -> None:
+        """End the stream after its last chunk."""
+        self._end(StreamOutcome.COMPLETED)
+
+    def fail(self, error: BaseException) -> None:
+        """End the stream with the exception that the reader gets."""
+        self._end(StreamOutcome.COMPLETED, error)
+
+    def closed(self) -> None:
+        """End the stream because it was closed, unless that is part of a read."""
+        if self.busy or self._call is None:
+            return
+        if self.body is not None and self.body.finished:
+            outcome = StreamOutcome.COMPLETED
+        elif isinstance(sys.exc_info()[1], GeneratorExit):
+            # The generator below was dropped, not closed by hand.
+            outcome = StreamOutcome.ABANDONED
+        else:
+            outcome = StreamOutcome.CLOSED
+        self._end_anywhere(outcome)
+
+    def __del__(self) -> None:
+        if self._call is not None:
+            self._end_anywhere(StreamOutcome.ABANDONED)
+
+    def _end_anywhere(self, outcome: str) -> None:
+        """End the stream now, or a little later where this thread may be holding a lock of the telemetry's."""
+        at = max(self.last_at, self._left_at) if outcome == StreamOutcome.ABANDONED else perf_counter()
+        call, self._call = self._call, None
+        if call is None:
+            return
+        try:
+            if _inside_telemetry():
+                self._telemetry.later(lambda: self._finish(call, outcome, None, at))
+            else:
+                self._finish(call, outcome, None, at)
+        except Exception:
+            faults.fault("stream")
+
+    def _end(self, outcome: str, error: BaseException | None = None) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            self._finish(call, outcome, error, perf_counter())
+
+    def _finish(self, call: Call, outcome: str, error: BaseException | None, at: float) -> None:
+        try:
+            self._read(call, outcome if error is None else None)
+        except Exception:
+            faults.fault("read_chunks")
+        self._telemetry.end(call, error, at)
+
+    def _read(self, call: Call, outcome: str | None) -> None:
+        call.chunks = self.count
+        call.last_chunk_at = self.last_at
+        call.longest_gap = self.longest_gap
+        body = self.body
+        if body is not None and not body.is_stream:
+            answer = body.answer()
+            if answer is not None:
+                read_answer(self._telemetry, self._format, call, answer)
+            return
+        call.stream_outcome = outcome
+        chunks = [_decoded(chunk) for chunk in self._tail]
+        if self.count > len(chunks):
+            chunks.insert(0, _decoded(self._first))
+        self._format.read_chunks(call, chunks)
+        if self._telemetry.captures_content and self._format.read_chunks_content is not None:
+            self._format.read_chunks_content(call, chunks)
+
+
+def read_answer(telemetry: Telemetry, format: Format, call: Call, answer: object) -> None:
+    """Read a whole answer, and its content where content is captured."""
+    format.read_answer(call, answer)
+    if telemetry.captures_content and format.read_answer_content is not None:
+        format.read_answer_content(call, answer)
+
+
+def _decoded(chunk: object) -> object:
+    """Decode what was kept of a raw stream as bytes."""
+    if isinstance(chunk, bytes):
+        try:
+            return json.loads(chunk)
+        except ValueError:
+            return None
+    return chunk
+
+
+_LOCK_HOLDERS = (
+    "opentelemetry.sdk",
+    "opentelemetry.exporter",
+    "prometheus_client",
+    "otel_llm.ledger",
+    "otel_llm.prometheus",
+    "otel_llm.sinks",
+    "otel_llm.telemetry",
+    "logging",
+)
+
+
+def _inside_telemetry() -> bool:
+    """Whether this thread is inside code that takes telemetry's locks, which a collector may have interrupted."""
+    frame = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
+    while frame is not None:
+        module: object = frame.f_globals.get("__name__")
+        if isinstance(module, str) and module.startswith(_LOCK_HOLDERS):
+            return True
+        frame = frame.f_back
+    return False
+
+
+class _Watch:
+    """Stands in for the byte stream of a response and reports when it is closed."""
+
+    def __init__(self, stream: Any, tap: Tap) -> None:
+        self._stream = stream
+        self.tap = tap
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _bytes(self) -> Iterator[bytes]:
+        """Hand on the bytes; only where the caller reads them himself, else nothing stands in between."""
+        tap = self.tap
+        try:
+            for data in self._stream:
+                tap.passed(data)
+                yield data
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            if not tap.busy:
+                tap.fail(error)
+            raise
+        if not tap.busy:
+            tap.complete()
+
+    async def _abytes(self) -> AsyncIterator[bytes]:
+        """Hand on the bytes; `_bytes` for asyncio."""
+        tap = self.tap
+        try:
+            async for data in self._stream:
+                tap.passed(data)
+                yield data
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            if not tap.busy:
+                tap.fail(error)
+            raise
+        if not tap.busy:
+            tap.complete()
+
+
+class _SyncWatch(_Watch):
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._stream) if self.tap.body is None else self._bytes()
+
+    def close(self) -> None:
+        try:
+            self._stream.close()
+        finally:
+            self.tap.closed()
+
+
+class _AsyncWatch(_Watch):
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        stream: AsyncIterator[bytes] = self._stream.__aiter__() if self.tap.body is None else self._abytes()
+        return stream
+
+    async def aclose(self) -> None:
+        try:
+            await self._stream.aclose()
+        finally:
+            self.tap.closed()
+
+
+_watches: dict[tuple[type, type], type[_Watch]] = {}
+
+
+def watch(response: Any, tap: Tap) -> bool:
+    """Put a watch in place of the response's byte stream, and say whether that could be done.
+
+    The watch is of the same base class as the stream, which httpx and httpx2 check for; it is found by name, so that
+    neither has to be imported.
+    """
+    stream = response.stream
+    for name, shape in (("AsyncByteStream", _AsyncWatch), ("SyncByteStream", _SyncWatch)):
+        for base in type(stream).__mro__:
+            if base.__name__ == name:
+                kind = _watches.get((shape, base))
+                if kind is None:
+                    kind = _watches[shape, base] = type(shape.__name__, (shape, base), {})
+                response.stream = kind(stream, tap)
+                return True
+    return False
+
+
+def tap_of(response: object) -> Tap | None:
+    """Return the tap of a response whose stream is watched."""
+    stream = getattr(response, "stream", None)
+    return stream.tap if isinstance(stream, _Watch) else None
+
+
+# What stands in place of the client's own loops. Nothing here touches a chunk on its way to the reader.
+
+
+def observe(tap: Tap, chunks: Iterator[Any]) -> Iterator[Any]:
+    """Hand on the chunks and tell the tap of each."""
+    tap.body = None
+    saw = tap.saw
+    tap.busy = True
+    try:
+        for chunk in chunks:
+            saw(chunk)
+            yield chunk
+            tap.busy = True
+    except GeneratorExit:
+        tap.left()
+        raise
+    except BaseException as error:
+        tap.fail(error)
+        raise
+    tap.complete()
+
+
+async def aobserve(tap: Tap, chunks: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    """Hand on the chunks and tell the tap of each; `observe` for asyncio."""
+    tap.body = None
+    saw = tap.saw
+    tap.busy = True
+    try:
+        async for chunk in chunks:
+            saw(chunk)
+            yield chunk
+            tap.busy = True
+    except GeneratorExit:
+        tap.left()
+        raise
+    except BaseException as error:
+        tap.fail(error)
+        raise
+    tap.complete()
+
+
+def observe_next(tap: Tap, chunks: Iterator[Any]) -> Any:
+    """Return the next chunk and tell the tap of it."""
+    tap.body = None
+    tap.busy = True
+    try:
+        chunk = chunks.__next__()
+    except StopIteration:
+        tap.complete()
+        raise
+    except BaseException as error:
+        tap.fail(error)
+        raise
+    tap.saw(chunk)
+    return chunk
+
+
+async def aobserve_next(tap: Tap, chunks: AsyncIterator[Any]) -> Any:
+    """Return the next chunk and tell the tap of it; `observe_next` for asyncio."""
+    tap.body = None
+    tap.busy = True
+    try:
+        chunk = await chunks.__anext__()
+    except StopAsyncIteration:
+        tap.complete()
+        raise
+    except BaseException as error:
+        tap.fail(error)
+        raise
+    tap.saw(chunk)
+    return chunk

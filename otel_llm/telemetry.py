@@ -1,0 +1,182 @@
+"""The way of a call: begun once, ended exactly once, handed to every sink."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from contextvars import Token
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from opentelemetry import context as context_api
+from opentelemetry.context import Context
+
+from otel_llm import faults
+from otel_llm.call import Call
+from otel_llm.config import Capture, Content, Settings
+from otel_llm.context import current_attributes, current_exchange, current_labels
+from otel_llm.errors import error_message, error_type
+from otel_llm.ledger import Ledger
+from otel_llm.sinks.metrics import Metrics
+from otel_llm.sinks.spans import Spans
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+    from otel_llm.sinks.events import Events
+
+_Sink = Callable[[Call], None]
+
+
+class Active(NamedTuple):
+    """What to take back when a request returns."""
+
+    exchange: Token[object]
+    context: object
+
+
+class Telemetry:
+    """Everything that `instrument()` decided, as two functions on the hot path: `begin` and `end`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        spans: Spans,
+        metrics: Metrics,
+        ledger: Ledger,
+        events: Events | None = None,
+        *,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+    ) -> None:
+        self.settings = settings
+        self.tracer_provider = tracer_provider
+        self.meter_provider = meter_provider
+        self.ledger = ledger
+        self.captures_content = settings.capture is not Capture.NO_CONTENT
+        self.spans = spans
+        self._begin_span = spans.begin
+        self._late: deque[Callable[[], None]] = deque()
+        # The span comes last, so that the others still see it open.
+        sinks: list[tuple[str, _Sink]] = [("ledger", ledger.end), ("metrics", metrics.end)]
+        if events is not None:
+            sinks.append(("events", events.end))
+        self._sinks = (*sinks, ("spans", spans.end))
+
+    def begin(self, call: Call) -> None:
+        """Take the time, count the call as in flight and start its span; never raises.
+
+        Everything that the request tells must be on the call already.
+        """
+        if self._late:
+            self.settle()
+        call.open = True
+        call.started_at_ns = time.time_ns()
+        call.started_at = time.perf_counter()
+        try:
+            call.labels = current_labels.get()
+            attributes = current_attributes.get()
+            if attributes:
+                call.attributes.update(attributes)
+            self.ledger.begin(call)
+            if not call.shadowed:
+                self._begin_span(call)
+        except Exception:
+            faults.fault("begin")
+
+    def activate(self, call: Call, exchange: object) -> Active:
+        """Make the call's span current and mark the context with the exchange, until `deactivate`."""
+        context = call.context
+        return Active(current_exchange.set(exchange), None if context is None else context_api.attach(context))
+
+    def deactivate(self, active: Active) -> None:
+        """Take `activate` back; never raises, also where a coroutine is closed in a context that is not its own."""
+        for token in active:
+            if isinstance(token, Token):
+                try:
+                    token.var.reset(token)
+                except (ValueError, RuntimeError):
+                    pass
+            elif token is not None:
+                context_api.detach(token)  # pyright: ignore[reportArgumentType]
+
+    def end(self, call: Call, error: BaseException | None = None, at: float | None = None) -> None:
+        """End the call and hand it to every sink; only the first of several ends counts. Never raises.
+
+        Args:
+            call: a call that has begun.
+            error: what ended it, or None for success.
+            at: when it ended, in seconds of ``time.perf_counter``; now, if not given.
+        """
+        # One dict operation, so that of two threads that end the same call only one gets through.
+        if not call.__dict__.pop("open", False):
+            return
+        call.ended_at = time.perf_counter() if at is None else at
+        try:
+            self._complete(call, error)
+        except Exception:
+            faults.fault("end")
+        if call.dropped:
+            return
+        for place, sink in self._sinks:
+            try:
+                sink(call)
+            except Exception:
+                faults.fault(place)
+
+    def _complete(self, call: Call, error: BaseException | None) -> None:
+        self.ledger.leave(call)
+        if error is not None:
+            call.error = error
+            call.error_type = error_type(error)
+            call.error_message = error_message(error)
+        call.series = (
+            call.operation,
+            call.provider,
+            call.request_model,
+            call.response_model,
+            call.server_address,
+            call.server_port,
+        )
+        if self.captures_content and self.settings.content_hook is not None:
+            self._redact(call)
+        if self.settings.call_hook is not None:
+            try:
+                self.settings.call_hook(call)
+            except Exception:
+                faults.fault("call_hook")
+
+    def _redact(self, call: Call) -> None:
+        """Let the user's hook change the content; where it fails, nothing of the content is kept."""
+        content: Content | None = Content(
+            call.input_messages, call.output_messages, call.system_instructions, call.tool_definitions
+        )
+        try:
+            content = self.settings.content_hook(content) if self.settings.content_hook else content
+        except Exception:
+            faults.fault("content_hook")
+            content = None
+        kept: Any = content if content is not None else Content()
+        call.input_messages, call.output_messages, call.system_instructions, call.tool_definitions = kept
+
+    def later(self, end: Callable[[], None]) -> None:
+        """Put off an end that came where locks of the telemetry may be held, such as inside a garbage collection."""
+        self._late.append(end)
+
+    def settle(self) -> None:
+        """Do what was put off."""
+        while self._late:
+            try:
+                self._late.popleft()()
+            except IndexError:
+                return
+
+
+def suppressed() -> bool:
+    """Whether the user asked for no instrumentation here, by ``suppress_instrumentation()``."""
+    context: Context = context_api.get_current()
+    return bool(
+        context.get(context_api._SUPPRESS_INSTRUMENTATION_KEY)  # pyright: ignore[reportPrivateUsage]
+        or context.get("suppress_instrumentation")
+    )

@@ -1,0 +1,60 @@
+"""Safe reading of fields from client objects and decoded JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_LARGEST = 2**63 - 1
+
+
+def field(value: object, name: str) -> Any:
+    """Return the field of a mapping or of a client object, or None. Never runs a property of the object."""
+    if isinstance(value, dict):
+        return value.get(name)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    own = getattr(value, "__dict__", None)
+    if own is None:
+        return None
+    try:
+        return own[name]
+    except KeyError:
+        # Fields that this version of the client does not know are kept by pydantic beside its own.
+        extra = getattr(value, "__pydantic_extra__", None)
+        return extra.get(name) if extra else None
+
+
+def items(value: object) -> list[Any]:
+    """Return the value if it is a list, else an empty one."""
+    return value if isinstance(value, list) else []  # pyright: ignore[reportUnknownVariableType]
+
+
+def text(value: object) -> str | None:
+    """Return the value if it is a non-empty string."""
+    return value if isinstance(value, str) and value else None
+
+
+def count(value: object) -> int | None:
+    """Return the value if it is a count that a server can mean: a whole number from 0 to 2**63 - 1."""
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and 0 <= value <= _LARGEST else None
+
+
+def integer(value: object) -> int | None:
+    """Return the value if it is a whole number of 64 bits, for request parameters."""
+    return value if type(value) is int and -_LARGEST <= value <= _LARGEST else None
+
+
+def number(value: object) -> float | None:
+    """Return an int or float as float, for request parameters."""
+    if type(value) is float:
+        return value
+    return float(value) if type(value) is int and -_LARGEST <= value <= _LARGEST else None
+
+
+def strings(value: object) -> list[str] | None:
+    """Return a string or a list of strings as a list; never touches an iterator of the caller's."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, (list, tuple)) and value and all(isinstance(item, str) for item in value):  # pyright: ignore[reportUnknownVariableType]
+        return list(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    return None

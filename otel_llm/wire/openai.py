@@ -1,0 +1,344 @@
+"""The OpenAI formats: chat completions, completions, responses and embeddings.
+
+Source: the wire formats as openai-python 1.26 to 3.52 declares them; attribute mapping of the GenAI semantic
+conventions, "Inference", "Embeddings" and "OpenAI".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from otel_llm.call import Call
+from otel_llm.wire import openai_content as content
+from otel_llm.wire.fields import count, field, integer, items, number, strings, text
+from otel_llm.wire.format import Format
+from otel_llm_semconv import attributes as names
+from otel_llm_semconv.errors import ErrorType
+from otel_llm_semconv.providers import OPENAI_FLAVOURED
+from otel_llm_semconv.values import FinishReason, OpenAIApiType, Operation, OutputType
+
+Converter = Callable[[object], Any]
+
+_SAMPLING: dict[str, tuple[str, Converter]] = {
+    "temperature": (names.GEN_AI_REQUEST_TEMPERATURE, number),
+    "top_p": (names.GEN_AI_REQUEST_TOP_P, number),
+}
+
+_CHAT: dict[str, tuple[str, Converter]] = {
+    **_SAMPLING,
+    "max_tokens": (names.GEN_AI_REQUEST_MAX_TOKENS, integer),
+    "max_completion_tokens": (names.GEN_AI_REQUEST_MAX_TOKENS, integer),
+    "frequency_penalty": (names.GEN_AI_REQUEST_FREQUENCY_PENALTY, number),
+    "presence_penalty": (names.GEN_AI_REQUEST_PRESENCE_PENALTY, number),
+    "seed": (names.GEN_AI_REQUEST_SEED, integer),
+    "stop": (names.GEN_AI_REQUEST_STOP_SEQUENCES, strings),
+    "reasoning_effort": (names.GEN_AI_REQUEST_REASONING_LEVEL, text),
+}
+
+_RESPONSES: dict[str, tuple[str, Converter]] = {
+    **_SAMPLING,
+    "max_output_tokens": (names.GEN_AI_REQUEST_MAX_TOKENS, integer),
+    "previous_response_id": (names.GEN_AI_REQUEST_PREVIOUS_RESPONSE_ID, text),
+}
+
+_EMBEDDINGS: dict[str, tuple[str, Converter]] = {
+    "dimensions": (names.GEN_AI_EMBEDDINGS_DIMENSION_COUNT, integer),
+    "encoding_format": (names.GEN_AI_REQUEST_ENCODING_FORMATS, strings),
+}
+
+_OUTPUT_TYPES = {
+    "text": OutputType.TEXT,
+    "json_object": OutputType.JSON,
+    "json_schema": OutputType.JSON,
+}
+
+_INPUT_MODALITIES = {
+    "text_tokens": names.GEN_AI_USAGE_TEXT_INPUT_TOKENS,
+    "image_tokens": names.GEN_AI_USAGE_IMAGE_INPUT_TOKENS,
+    "audio_tokens": names.GEN_AI_USAGE_AUDIO_INPUT_TOKENS,
+}
+
+_OUTPUT_MODALITIES = {
+    "text_tokens": names.GEN_AI_USAGE_TEXT_OUTPUT_TOKENS,
+    "image_tokens": names.GEN_AI_USAGE_IMAGE_OUTPUT_TOKENS,
+    "audio_tokens": names.GEN_AI_USAGE_AUDIO_OUTPUT_TOKENS,
+}
+
+_INCOMPLETE = {
+    "max_output_tokens": FinishReason.LENGTH,
+    "content_filter": FinishReason.CONTENT_FILTER,
+}
+
+_TERMINAL_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_TEXT_EVENTS = frozenset({"response.output_text.delta", "response.refusal.delta"})
+
+
+
+def _set_openai(call: Call, name: str, value: str) -> None:
+    """Set an ``openai.*`` attribute, which only OpenAI's own flavours carry."""
+    if call.provider in OPENAI_FLAVOURED:
+        call.attributes[name] = value
+
+
+# requests
+
+
+def _read_parameters(call: Call, body: Mapping[str, Any], table: dict[str, tuple[str, Converter]]) -> None:
+    attributes = call.attributes
+    for key, value in body.items():
+        known = table.get(key)
+        if known is not None and value is not None:
+            name, convert = known
+            converted = convert(value)
+            if converted is not None:
+                attributes[name] = converted
+    call.request_model = text(body.get("model"))
+    tier = text(body.get("service_tier"))
+    if tier and tier != "auto":
+        _set_openai(call, names.OPENAI_REQUEST_SERVICE_TIER, tier)
+    if body.get("stream") is True:
+        call.streaming = True
+        attributes[names.GEN_AI_REQUEST_STREAM] = True
+
+
+def _read_choice_count(call: Call, body: Mapping[str, Any]) -> None:
+    choices = integer(body.get("n"))
+    if choices is not None and choices != 1:
+        call.choice_count = choices
+        call.attributes[names.GEN_AI_REQUEST_CHOICE_COUNT] = choices
+
+
+def _read_chat_request(call: Call, body: Mapping[str, Any]) -> None:
+    _read_parameters(call, body, _CHAT)
+    if body.get("max_completion_tokens") is not None:
+        # It replaced max_tokens, whichever comes first in the body.
+        limit = integer(body["max_completion_tokens"])
+        if limit is not None:
+            call.attributes[names.GEN_AI_REQUEST_MAX_TOKENS] = limit
+    _read_choice_count(call, body)
+    output = _OUTPUT_TYPES.get(text(field(body.get("response_format"), "type")) or "")
+    if output:
+        call.attributes[names.GEN_AI_OUTPUT_TYPE] = output
+    _set_openai(call, names.OPENAI_API_TYPE, OpenAIApiType.CHAT_COMPLETIONS)
+
+
+def _read_completion_request(call: Call, body: Mapping[str, Any]) -> None:
+    _read_parameters(call, body, _CHAT)
+    _read_choice_count(call, body)
+
+
+def _read_responses_request(call: Call, body: Mapping[str, Any]) -> None:
+    _read_parameters(call, body, _RESPONSES)
+    attributes = call.attributes
+    effort = text(field(body.get("reasoning"), "effort"))
+    if effort:
+        attributes[names.GEN_AI_REQUEST_REASONING_LEVEL] = effort
+    output = _OUTPUT_TYPES.get(text(field(field(body.get("text"), "format"), "type")) or "")
+    if output:
+        attributes[names.GEN_AI_OUTPUT_TYPE] = output
+    _read_conversation(call, body.get("conversation"))
+    _set_openai(call, names.OPENAI_API_TYPE, OpenAIApiType.RESPONSES)
+
+
+def _read_conversation(call: Call, conversation: object) -> None:
+    identifier = text(conversation) or text(field(conversation, "id"))
+    if identifier:
+        call.attributes[names.GEN_AI_CONVERSATION_ID] = identifier
+
+
+def _read_embeddings_request(call: Call, body: Mapping[str, Any]) -> None:
+    _read_parameters(call, body, _EMBEDDINGS)
+
+
+# answers
+
+
+def _read_identity(call: Call, answer: object) -> None:
+    """Read what every answer and every chunk repeats; later values win, missing ones change nothing."""
+    call.response_id = text(field(answer, "id")) or call.response_id
+    call.response_model = text(field(answer, "model")) or call.response_model
+    tier = text(field(answer, "service_tier"))
+    if tier:
+        _set_openai(call, names.OPENAI_RESPONSE_SERVICE_TIER, tier)
+    fingerprint = text(field(answer, "system_fingerprint"))
+    if fingerprint:
+        _set_openai(call, names.OPENAI_RESPONSE_SYSTEM_FINGERPRINT, fingerprint)
+
+
+def read_usage(call: Call, usage: object) -> None:
+    """Read a ``usage`` object of either spelling (``prompt_tokens``, ``input_tokens``); what is absent stays absent."""
+    if usage is None:
+        return
+    prompt = count(field(usage, "prompt_tokens"))
+    if prompt is None:
+        prompt = count(field(usage, "input_tokens"))
+    completion = count(field(usage, "completion_tokens"))
+    if completion is None:
+        completion = count(field(usage, "output_tokens"))
+    if prompt is not None:
+        call.input_tokens = prompt
+    if completion is not None:
+        call.output_tokens = completion
+    given = field(usage, "prompt_tokens_details") or field(usage, "input_tokens_details")
+    if given:
+        cached = count(field(given, "cached_tokens"))
+        if cached is not None:
+            call.cache_read_tokens = cached
+        written = count(field(given, "cache_write_tokens"))
+        if written is not None:
+            call.cache_write_tokens = written
+        _read_modalities(call, given, _INPUT_MODALITIES)
+    made = field(usage, "completion_tokens_details") or field(usage, "output_tokens_details")
+    if made:
+        reasoning = count(field(made, "reasoning_tokens"))
+        if reasoning is not None:
+            call.reasoning_tokens = reasoning
+        _read_modalities(call, made, _OUTPUT_MODALITIES)
+
+
+def _read_modalities(call: Call, details: object, table: dict[str, str]) -> None:
+    for key, name in table.items():
+        tokens = count(field(details, key))
+        if tokens:
+            if call.modality_tokens is None:
+                call.modality_tokens = {}
+            call.modality_tokens[name] = tokens
+
+
+def _read_choices_answer(call: Call, answer: object) -> None:
+    _read_identity(call, answer)
+    read_usage(call, field(answer, "usage"))
+    call.finish_reasons = tuple(
+        [text(field(choice, "finish_reason")) or FinishReason.ERROR for choice in items(field(answer, "choices"))]
+    )
+
+
+def _read_choices_chunks(call: Call, chunks: Sequence[object]) -> None:
+    reasons: dict[int, str] = {}
+    for chunk in chunks:
+        _read_identity(call, chunk)
+        read_usage(call, field(chunk, "usage"))
+        for choice in items(field(chunk, "choices")):
+            index = integer(field(choice, "index")) or 0
+            reason = text(field(choice, "finish_reason"))
+            if reason:
+                reasons[index] = reason
+            else:
+                reasons.setdefault(index, FinishReason.ERROR)
+    call.finish_reasons = tuple([reasons[index] for index in sorted(reasons)])
+
+
+def _read_responses_answer(call: Call, answer: object) -> None:
+    _read_identity(call, answer)
+    read_usage(call, field(answer, "usage"))
+    _read_conversation(call, field(answer, "conversation"))
+    status = field(answer, "status")
+    if status == "completed":
+        call.finish_reasons = (FinishReason.STOP,)
+    elif status == "incomplete":
+        reason = text(field(field(answer, "incomplete_details"), "reason"))
+        call.finish_reasons = (_INCOMPLETE.get(reason or "", reason or FinishReason.ERROR),)
+    elif status in ("failed", "cancelled"):
+        call.finish_reasons = (FinishReason.ERROR,)
+    if status == "failed":
+        _read_failure(call, field(answer, "error"))
+
+
+def _read_failure(call: Call, error: object) -> None:
+    """Read the error inside an answer that came with status 200."""
+    call.error_type = text(field(error, "code")) or ErrorType.OTHER
+    call.error_message = text(field(error, "message"))
+
+
+def _read_responses_chunks(call: Call, chunks: Sequence[object]) -> None:
+    for chunk in chunks:
+        kind = field(chunk, "type")
+        response = field(chunk, "response")
+        if response is not None:
+            if kind in _TERMINAL_EVENTS:
+                _read_responses_answer(call, response)
+            else:
+                _read_identity(call, response)
+        elif kind == "error":
+            _read_failure(call, chunk)
+    if not call.finish_reasons:
+        call.finish_reasons = (FinishReason.ERROR,)
+
+
+def _read_embeddings_answer(call: Call, answer: object) -> None:
+    call.response_model = text(field(answer, "model")) or call.response_model
+    usage = field(answer, "usage")
+    call.input_tokens = count(field(usage, "prompt_tokens"))
+
+
+def _read_nothing(call: Call, chunks: Sequence[object]) -> None:
+    """Read no chunks: the format has none."""
+
+
+# first text
+
+
+def _chat_text(chunk: object) -> bool:
+    choices = items(field(chunk, "choices"))
+    return bool(choices) and bool(field(field(choices[0], "delta"), "content"))
+
+
+def _completion_text(chunk: object) -> bool:
+    choices = items(field(chunk, "choices"))
+    return bool(choices) and bool(field(choices[0], "text"))
+
+
+def _responses_text(chunk: object) -> bool:
+    return field(chunk, "type") in _TEXT_EVENTS
+
+
+def _no_text(chunk: object) -> bool:
+    return False
+
+
+CHAT = Format(
+    Operation.CHAT,
+    _read_chat_request,
+    _read_choices_answer,
+    _read_choices_chunks,
+    _chat_text,
+    content.read_chat_request,
+    content.read_chat_answer,
+    content.read_chat_chunks,
+)
+COMPLETIONS = Format(
+    Operation.TEXT_COMPLETION,
+    _read_completion_request,
+    _read_choices_answer,
+    _read_choices_chunks,
+    _completion_text,
+    content.read_completion_request,
+    content.read_completion_answer,
+    content.read_completion_chunks,
+)
+RESPONSES = Format(
+    Operation.CHAT,
+    _read_responses_request,
+    _read_responses_answer,
+    _read_responses_chunks,
+    _responses_text,
+    content.read_responses_request,
+    content.read_responses_answer,
+    content.read_responses_chunks,
+)
+EMBEDDINGS = Format(
+    Operation.EMBEDDINGS,
+    _read_embeddings_request,
+    _read_embeddings_answer,
+    _read_nothing,
+    _no_text,
+)
+
+FORMATS: dict[str, Format] = {
+    "/chat/completions": CHAT,
+    "/completions": COMPLETIONS,
+    "/responses": RESPONSES,
+    "/embeddings": EMBEDDINGS,
+}
+"""The formats by the path that the client asks for, without host, prefix or query."""
