@@ -1,8 +1,8 @@
 """See every LLM call: OpenTelemetry traces and metrics, and the Prometheus page that dashboards already read.
 
-    import otel_llm
+import otel_llm
 
-    otel_llm.instrument()
+otel_llm.instrument()
 """
 
 from otel_llm.call import Call

@@ -101,7 +101,7 @@ def _semconv(value: str | None, environ: Mapping[str, str]) -> VocabularyChoice:
             return DEFAULT_SEMCONV
     if value not in VOCABULARY_CHOICES:
         raise ValueError(f"{source}={value!r}: expected one of {', '.join(VOCABULARY_CHOICES)}")
-    return cast(VocabularyChoice, value)
+    return cast("VocabularyChoice", value)
 
 
 def _max_series(value: int | None, environ: Mapping[str, str]) -> int:
@@ -123,9 +123,7 @@ def _max_series(value: int | None, environ: Mapping[str, str]) -> int:
 
 def _labels(value: Mapping[str, str] | None, environ: Mapping[str, str]) -> Mapping[str, str]:
     if value is not None:
-        if not isinstance(value, Mapping) or not all(
-            isinstance(part, str) for pair in value.items() for part in pair
-        ):
+        if not isinstance(value, Mapping) or not all(isinstance(part, str) for pair in value.items() for part in pair):
             raise TypeError("labels must be a mapping of strings to strings")
         return dict(value)
     written = environ.get(variables.OTEL_LLM_LABELS, "")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from otel_llm import config, sdk
-from otel_llm.config import Capture, CallHook, ContentHook, Settings
+from otel_llm.config import CallHook, Capture, ContentHook, Settings
 from otel_llm.ledger import Ledger
 from otel_llm.sinks.metrics import Metrics, observe
 from otel_llm.sinks.spans import Spans
@@ -172,6 +172,11 @@ def uninstrument() -> None:
         if _page is not None:
             _page.close()
         _page = _handle = None
+
+
+def instrumented() -> bool:
+    """Whether this process is instrumented."""
+    return _handle is not None
 
 
 def join(

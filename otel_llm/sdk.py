@@ -127,7 +127,9 @@ def _load(signal: Signal, name: str) -> Any:
     if found:
         return found[0].load()
     if name in _OTLP.values():
-        raise ValueError(f"OTLP {signal} are asked for, but the exporter is not installed: pip install 'otel-llm[otlp]'")
+        raise ValueError(
+            f"OTLP {signal} are asked for, but the exporter is not installed: pip install 'otel-llm[otlp]'"
+        )
     installed = ", ".join(sorted({entry.name for entry in group} | {"none", "otlp"}))
     raise ValueError(f"{_EXPORTER[signal]}={name!r}: expected one of {installed}")
 

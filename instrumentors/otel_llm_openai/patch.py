@@ -58,14 +58,15 @@ def _begin(exchange: Exchange, client: Any, options: Any) -> None:
 def _without_default_encoding(options: Any, body: Mapping[str, Any]) -> Mapping[str, Any]:
     """Leave out the encoding that the client asks for on its own account.
 
-    The caller's argument is a variable of the parser that the client hangs on the request; what is no string there was
-    not given (openai/resources/embeddings.py, `create`).
+    What the caller gave is bound to the parser that the client hangs on the request: as a keyword of a partial (3.x) or
+    as a variable of a closure; what is no string there was not given.
     """
-    code = getattr(options.post_parser, "__code__", None)
-    if code is None or "encoding_format" not in code.co_freevars:
-        return body
-    given = options.post_parser.__closure__[code.co_freevars.index("encoding_format")].cell_contents
-    if isinstance(given, str):
+    parser = options.post_parser
+    given = (getattr(parser, "keywords", None) or {}).get("encoding_format")
+    code = getattr(parser, "__code__", None)
+    if code is not None and "encoding_format" in code.co_freevars:
+        given = parser.__closure__[code.co_freevars.index("encoding_format")].cell_contents
+    if given is None or isinstance(given, str):
         return body
     return {key: value for key, value in body.items() if key != "encoding_format"}
 

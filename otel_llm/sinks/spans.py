@@ -43,9 +43,7 @@ class Spans:
             attributes.update(self._labels)
         if call.labels:
             attributes.update(prefixed(call.labels))
-        call.span = self._start_span(
-            name, kind=SpanKind.CLIENT, attributes=attributes, start_time=call.started_at_ns
-        )
+        call.span = self._start_span(name, kind=SpanKind.CLIENT, attributes=attributes, start_time=call.started_at_ns)
         call.context = set_span_in_context(call.span)
 
     def end(self, call: Call) -> None:

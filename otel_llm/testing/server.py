@@ -65,14 +65,14 @@ class Reply:
     def __post_init__(self) -> None:
         """Refuse what could not be sent."""
         json.dumps(self.json)
-        if not isinstance(cast(object, self.body), bytes):
+        if not isinstance(cast("object", self.body), bytes):
             raise TypeError(f"body is bytes, not {self.body!r}")
         if (self.json is not None) + bool(self.body) + (self.chunks is not None) > 1:
             raise TypeError("a reply has one of json, body and chunks")
-        if self.chunks is not None and not isinstance(cast(object, self.chunks), list | tuple):
+        if self.chunks is not None and not isinstance(cast("object", self.chunks), list | tuple):
             raise TypeError(f"chunks is a list or a tuple, not {self.chunks!r}")
         for chunk in self.chunks or ():
-            if isinstance(chunk, bool) or not isinstance(cast(object, chunk), bytes | str | float | int | Action):
+            if isinstance(chunk, bool) or not isinstance(cast("object", chunk), bytes | str | float | int | Action):
                 raise TypeError(f"a chunk is bytes, str, a pause in seconds or an Action, not {chunk!r}")
 
 
@@ -151,7 +151,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to serve."""
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport = cast("asyncio.Transport", transport)
         self._peers.add(self)
         self._task = asyncio.get_running_loop().create_task(self._serve())
 
@@ -355,7 +355,7 @@ class ScriptedServer:
             if replies := self._models.get(fields.get("model", "")):
                 return replies.popleft() if len(replies) > 1 else replies[0]
             answer = answers.answer(request.method, request.path, fields, number, self._words)
-        except Exception as exc:  # noqa: BLE001 - an odd request is the client's fault, whatever it breaks
+        except Exception as exc:
             return error(400, message=f"cannot answer this request: {exc!r}")
         match answer:
             case None:

@@ -74,7 +74,6 @@ _TERMINAL_EVENTS = frozenset({"response.completed", "response.incomplete", "resp
 _TEXT_EVENTS = frozenset({"response.output_text.delta", "response.refusal.delta"})
 
 
-
 def _set_openai(call: Call, name: str, value: str) -> None:
     """Set an ``openai.*`` attribute, which only OpenAI's own flavours carry."""
     if call.provider in OPENAI_FLAVOURED:

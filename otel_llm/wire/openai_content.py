@@ -182,9 +182,7 @@ def read_completion_chunks(call: Call, chunks: Sequence[object]) -> None:
         for choice in items(field(chunk, "choices")):
             pieces = texts.setdefault(integer(field(choice, "index")) or 0, [])
             pieces.append(text(field(choice, "text")) or "")
-    call.output_messages = [
-        _message("assistant", [_text_part("".join(pieces))]) for _, pieces in sorted(texts.items())
-    ]
+    call.output_messages = [_message("assistant", [_text_part("".join(pieces))]) for _, pieces in sorted(texts.items())]
 
 
 def _response_item(item: object) -> Message:

@@ -73,7 +73,7 @@ def test_ollama_chat_counts_its_tokens(ollama_server: Ollama) -> None:
     assert answer["message"]["role"] == "assistant"
     assert answer["message"]["content"].isascii()
     assert answer["message"]["content"].strip()
-    assert (HELLO_TOKENS, NUM_PREDICT) == (answer["prompt_eval_count"], answer["eval_count"])
+    assert (answer["prompt_eval_count"], answer["eval_count"]) == (HELLO_TOKENS, NUM_PREDICT)
     assert answer["done_reason"] == "length"
     assert 0 < answer["eval_duration"] <= answer["total_duration"]
 
@@ -106,8 +106,8 @@ def test_ollama_embeds(ollama_server: Ollama) -> None:
     native = fetch(f"{ollama_server.url}/api/embed", request)
     openai = fetch(f"{ollama_server.url}/v1/embeddings", request)
 
-    assert [WIDTH, WIDTH] == [len(vector) for vector in native["embeddings"]]
-    assert [WIDTH, WIDTH] == [len(item["embedding"]) for item in openai["data"]]
+    assert [len(vector) for vector in native["embeddings"]] == [WIDTH, WIDTH]
+    assert [len(item["embedding"]) for item in openai["data"]] == [WIDTH, WIDTH]
     assert native["prompt_eval_count"] == openai["usage"]["prompt_tokens"] == 2 * HELLO_TOKENS
 
 
@@ -168,8 +168,8 @@ def test_prometheus_scrapes_the_collector(collector_server: Collector, prometheu
 
     assert value == 5
     assert labels["exported_job"] == "test"
-    assert [1.0] == [up for _, up in server.query("up")]
-    assert ["up"] == [target["health"] for target in server.targets()]
+    assert [up for _, up in server.query("up")] == [1.0]
+    assert [target["health"] for target in server.targets()] == ["up"]
 
 
 def test_prometheus_scrapes_a_path(collector_server: Collector, prometheus_server: StartPrometheus) -> None:
