@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ class Call:
 
     It begins once and ends exactly once. Fields that were never sent or never answered keep their class defaults, so an
     instance holds only what is known. Times are seconds of ``time.perf_counter``; `started_at_ns` is nanoseconds since
-    the epoch. `attributes` holds further span attributes under their conventional names, as the wire readers found them.
+    the epoch. `attributes` holds further span attributes by their conventional names, as the wire readers found them.
     """
 
     operation: str = ""
@@ -65,7 +66,7 @@ class Call:
     rate_limits: dict[str, int] | None = None
     """Headroom told by the server, keyed by the metric that shows it."""
 
-    labels: dict[str, str] | None = None
+    labels: Mapping[str, str] | None = None
     shadowed: bool = False
     """Whether another instrumentation already makes the span and the ``gen_ai.client.*`` points of this call."""
     dropped: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ current_attributes: ContextVar[Mapping[str, AttributeValue] | None] = ContextVar
 
 
 @contextmanager
-def labels(**labels: str) -> Iterator[None]:
+def labels(**labels: str) -> Generator[None]:
     """Label the calls made inside, as ``otel_llm.label.<key>`` on their spans.
 
     Blocks nest: the inner one adds to the outer one and wins where both name a key. The labels follow the context into
@@ -38,7 +38,7 @@ def labels(**labels: str) -> Iterator[None]:
 
 
 @contextmanager
-def attributes(attributes: Mapping[str, AttributeValue]) -> Iterator[None]:
+def attributes(attributes: Mapping[str, AttributeValue]) -> Generator[None]:
     """Put span attributes, such as ``gen_ai.conversation.id``, on the calls made inside. Also a decorator.
 
     Raises:

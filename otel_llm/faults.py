@@ -28,7 +28,7 @@ def fault(place: str) -> None:
         logger.warning(
             "otel_llm: internal fault in %s; your call is not affected, its telemetry may be incomplete",
             place,
-            exc_info=True,
+            exc_info=True,  # noqa: LOG014  # called while an exception is handled
         )
 
 

@@ -134,7 +134,7 @@ _ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
 def _renew_locks() -> None:
     """A lock that another thread held at the fork would stay locked in the child for ever."""
     for ledger in _ledgers:
-        ledger._lock = Lock()  # pyright: ignore[reportPrivateUsage]
+        ledger._lock = Lock()
 
 
 if hasattr(os, "register_at_fork"):

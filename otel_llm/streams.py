@@ -12,7 +12,8 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from time import perf_counter
-from typing import Any
+from types import FrameType
+from typing import Any, cast
 
 from otel_llm import faults
 from otel_llm.call import Call
@@ -207,7 +208,7 @@ _LOCK_HOLDERS = (
 
 def _inside_telemetry() -> bool:
     """Whether this thread is inside code that takes telemetry's locks, which a collector may have interrupted."""
-    frame = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         module: object = frame.f_globals.get("__name__")
         if isinstance(module, str) and module.startswith(_LOCK_HOLDERS):
@@ -297,7 +298,7 @@ def watch(response: Any, tap: Tap) -> bool:
             if base.__name__ == name:
                 kind = _watches.get((shape, base))
                 if kind is None:
-                    kind = _watches[shape, base] = type(shape.__name__, (shape, base), {})
+                    kind = _watches[shape, base] = cast("type[_Watch]", type(shape.__name__, (shape, base), {}))
                 response.stream = kind(stream, tap)
                 return True
     return False

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextvars import Token
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
@@ -33,7 +33,7 @@ class Active(NamedTuple):
     """What to take back when a request returns."""
 
     exchange: Token[object]
-    context: object
+    context: Token[Context] | None
 
 
 class Telemetry:
@@ -93,13 +93,11 @@ class Telemetry:
     def deactivate(self, active: Active) -> None:
         """Take `activate` back; never raises, also where a coroutine is closed in a context that is not its own."""
         for token in active:
-            if isinstance(token, Token):
+            if token is not None:
                 try:
-                    token.var.reset(token)
+                    token.var.reset(token)  # type: ignore[arg-type]  # each token fits its own variable
                 except (ValueError, RuntimeError):
                     pass
-            elif token is not None:
-                context_api.detach(token)  # pyright: ignore[reportArgumentType]
 
     def end(self, call: Call, error: BaseException | None = None, at: float | None = None) -> None:
         """End the call and hand it to every sink; only the first of several ends counts. Never raises.
@@ -149,16 +147,16 @@ class Telemetry:
 
     def _redact(self, call: Call) -> None:
         """Let the user's hook change the content; where it fails, nothing of the content is kept."""
-        content: Content | None = Content(
-            call.input_messages, call.output_messages, call.system_instructions, call.tool_definitions
-        )
-        try:
-            content = self.settings.content_hook(content) if self.settings.content_hook else content
-        except Exception:
-            faults.fault("content_hook")
-            content = None
-        kept: Any = content if content is not None else Content()
-        call.input_messages, call.output_messages, call.system_instructions, call.tool_definitions = kept
+        kept: Content | None = None
+        if self.settings.content_hook is not None:
+            content = Content(
+                call.input_messages, call.output_messages, call.system_instructions, call.tool_definitions
+            )
+            try:
+                kept = self.settings.content_hook(content)
+            except Exception:
+                faults.fault("content_hook")
+        call.input_messages, call.output_messages, call.system_instructions, call.tool_definitions = kept or Content()
 
     def later(self, end: Callable[[], None]) -> None:
         """Put off an end that came where locks of the telemetry may be held, such as inside a garbage collection."""
@@ -176,7 +174,4 @@ class Telemetry:
 def suppressed() -> bool:
     """Whether the user asked for no instrumentation here, by ``suppress_instrumentation()``."""
     context: Context = context_api.get_current()
-    return bool(
-        context.get(context_api._SUPPRESS_INSTRUMENTATION_KEY)  # pyright: ignore[reportPrivateUsage]
-        or context.get("suppress_instrumentation")
-    )
+    return bool(context.get(context_api._SUPPRESS_INSTRUMENTATION_KEY) or context.get("suppress_instrumentation"))

@@ -9,13 +9,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from otel_llm.exchange import Exchange, exchange_in_progress, retry_reason
 from otel_llm.faults import guarded
 from otel_llm.patching import Make, Patches
 from otel_llm.streams import aobserve, aobserve_next, observe, observe_next, tap_of
 from otel_llm.telemetry import Telemetry
+from otel_llm.wire.fields import field
 from otel_llm.wire.openai import EMBEDDINGS, FORMATS
 from otel_llm_openai.server import server_of
 
@@ -45,13 +46,14 @@ def _begin(exchange: Exchange, client: Any, options: Any) -> None:
     format = FORMATS.get(options.url) if options.method.lower() == "post" else None
     if format is None:
         return
-    headers = options.headers
-    raw = isinstance(headers, Mapping) and bool(headers.get(_RAW_HEADER))  # pyright: ignore[reportUnknownMemberType]
     body = options.json_data
-    if options.extra_json and isinstance(body, Mapping):
-        body = {**body, **options.extra_json}
-    if format is EMBEDDINGS and isinstance(body, Mapping):
-        body = _without_default_encoding(options, body)
+    if isinstance(body, dict):
+        body = cast("dict[str, Any]", body)
+        if options.extra_json:
+            body = {**body, **options.extra_json}
+        if format is EMBEDDINGS:
+            body = _without_default_encoding(options, body)
+    raw = bool(field(options.headers, _RAW_HEADER))
     exchange.begin(format, server_of(client), body, raw=raw)
 
 
@@ -62,7 +64,7 @@ def _without_default_encoding(options: Any, body: Mapping[str, Any]) -> Mapping[
     as a variable of a closure; what is no string there was not given.
     """
     parser = options.post_parser
-    given = (getattr(parser, "keywords", None) or {}).get("encoding_format")
+    given = field(getattr(parser, "keywords", None), "encoding_format")
     code = getattr(parser, "__code__", None)
     if code is not None and "encoding_format" in code.co_freevars:
         given = parser.__closure__[code.co_freevars.index("encoding_format")].cell_contents

@@ -8,7 +8,7 @@ assert seen.spans[0]["attributes"]["gen_ai.usage.input_tokens"] == 7
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,7 +31,7 @@ class Seen:
     def __init__(self) -> None:
         self._spans = InMemorySpanExporter()
         self._reader = InMemoryMetricReader()
-        self._logs = InMemoryLogRecordExporter()
+        self._logs = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
         self.tracer_provider = TracerProvider()
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
         self.meter_provider = MeterProvider(metric_readers=[self._reader])
@@ -88,7 +88,7 @@ class Seen:
 
 
 @contextmanager
-def capture(**settings: Any) -> Iterator[Seen]:
+def capture(**settings: Any) -> Generator[Seen]:
     """Instrument for the length of a block and keep everything in memory.
 
     Args:

@@ -220,13 +220,15 @@ class _Connection(asyncio.Protocol):
         for chunk in chunks:
             match chunk:
                 case Action.RESET:
-                    while self.transport.get_write_buffer_size():
+                    while self.transport.get_write_buffer_size():  # noqa: ASYNC110  # a transport has no such event
                         await asyncio.sleep(0.001)
                     linger = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
                     self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                    return self.transport.abort()
+                    self.transport.abort()
+                    return
                 case Action.TRUNCATE:
-                    return self.transport.close()
+                    self.transport.close()
+                    return
                 case Action.STALL:
                     await asyncio.get_running_loop().create_future()
                 case str() | bytes():

@@ -1,0 +1,86 @@
+"""The floor: what the OTel SDK costs by itself for the very telemetry that ours makes.
+
+One call of ours is recorded, and its span and metric points are then made by hand around the bare client: the same names,
+attributes and boundaries, all of them ready beforehand. No reading of requests and answers, no counting, no guard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from opentelemetry.context import attach, detach
+from opentelemetry.metrics import Meter
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
+
+from otel_llm.testing import Seen
+
+_AT_START = (
+    *("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model"),
+    *("server.address", "server.port"),
+)
+"""Attributes that a span starts with, because samplers may want to see them."""
+
+
+class Floor:
+    """The telemetry of one kind of call, by hand."""
+
+    def __init__(self, seen: Seen, tracer: Tracer, meter: Meter) -> None:
+        (span,) = seen.spans
+        attributes = span["attributes"]
+        self._name: str = span["name"]
+        self._first = {name: attributes.pop(name) for name in _AT_START}
+        self._rest: dict[str, Any] = attributes
+        self._error: str | None = span["description"] if span["status"] == "error" else None
+        self._start_span = tracer.start_span
+        self._points: list[tuple[Callable[..., None], float, dict[str, Any]]] = []
+        histograms: dict[str, Callable[..., None]] = {}
+        for point in seen.metrics:
+            if point["kind"] != "histogram":
+                continue
+            name = point["name"]
+            if name not in histograms:
+                histograms[name] = meter.create_histogram(
+                    name, point["unit"], explicit_bucket_boundaries_advisory=point["bounds"]
+                ).record
+            self._points.append((histograms[name], point["sum"] / point["count"], point["attributes"]))
+        self.records = len(self._points)
+
+    def around(self, call: Callable[[], object]) -> Callable[[], None]:
+        """Return the call with its telemetry."""
+
+        def measured() -> None:
+            span = self._start_span(self._name, kind=SpanKind.CLIENT, attributes=self._first)
+            context = set_span_in_context(span)
+            token = attach(context)
+            try:
+                call()
+            finally:
+                detach(token)
+            self._end(span, context)
+
+        return measured
+
+    def aaround(self, call: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[None]]:
+        """Return the call with its telemetry; `around` for asyncio."""
+
+        async def measured() -> None:
+            span = self._start_span(self._name, kind=SpanKind.CLIENT, attributes=self._first)
+            context = set_span_in_context(span)
+            token = attach(context)
+            try:
+                await call()
+            finally:
+                detach(token)
+            self._end(span, context)
+
+        return measured
+
+    def _end(self, span: Span, context: Any) -> None:
+        for record, value, attributes in self._points:
+            record(value, attributes, context)
+        if span.is_recording():
+            span.set_attributes(self._rest)
+            if self._error is not None:
+                span.set_status(Status(StatusCode.ERROR, self._error))
+        span.end()

@@ -1,0 +1,36 @@
+"""What ``import otel_llm`` takes in a process that has the OTel SDK and wrapt already, one new process each time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from statistics import median, quantiles
+
+from benchmarks.measure import Estimate
+
+_CHILD = """
+import sys, time
+import opentelemetry.sdk.trace, opentelemetry.sdk.metrics, wrapt
+start = time.process_time_ns()
+{statement}
+print((time.process_time_ns() - start) / 1e6)
+"""
+
+
+def milliseconds(statements: Sequence[str], processes: int) -> list[Estimate]:
+    """Return processor time of each statement after the imports that it is compared with, in turns."""
+    times: list[list[float]] = [[] for _ in statements]
+    for turn in range(processes + 1):
+        for statement, found in zip(statements, times, strict=True):
+            done = subprocess.run(
+                [sys.executable, "-c", _CHILD.format(statement=statement)], check=True, capture_output=True, text=True
+            )
+            if turn:  # the first one compiles
+                found.append(float(done.stdout))
+    return [_median(found) for found in times]
+
+
+def _median(found: list[float]) -> Estimate:
+    low, _, high = quantiles(found, n=4)
+    return Estimate(median(found), 1.57 * (high - low) / len(found) ** 0.5)

@@ -1,0 +1,19 @@
+"""Close what a test opened."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Generator
+
+import pytest
+
+from tests.openai.styles import opened
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Generator[None]:  # pyright: ignore[reportUnusedFunction]
+    """Close the clients, so that no socket is left for the collector to warn of."""
+    yield
+    while opened:
+        opened.pop().close()
+    gc.collect()
