@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from opentelemetry.trace import Tracer
 import otel_llm
 from benchmarks import memory, providers, scenarios, startup, stub
 from benchmarks.contestants import Swap
-from benchmarks.floor import Floor
+from benchmarks.floor import Floor, Recorded
 from benchmarks.measure import (
     Batch,
     Contestant,
@@ -38,7 +39,6 @@ from benchmarks.measure import (
 )
 from benchmarks.report import LEGEND, Line, machine, table
 from benchmarks.scenarios import Stream
-from otel_llm.testing import capture
 from otel_llm_openai import OpenAIInstrumentor
 
 RATIO = 1.25
@@ -70,8 +70,17 @@ FULL = Sizes(150, 15, 120, (50, 1_000), (50, 5_000), 15, 100_000, 10_000)
 QUICK = Sizes(15, 10, 8, (50, 500), (50, 2_000), 3, 3_000, 1_000)
 
 
+class Case(NamedTuple):
+    """One kind of call, in one or more lengths."""
+
+    name: str
+    make: Callable[[Any], Batch]
+    calls: dict[str, tuple[Any, int]]
+    """Calls and how many of them a batch has, by length."""
+
+
 class Setting(NamedTuple):
-    """One way to be instrumented, and a tracer and meter for the floor that are like it."""
+    """One way to be instrumented, and a tracer and meter for a floor that is instrumented in the same way."""
 
     swap: Swap
     tracer: Tracer
@@ -80,7 +89,7 @@ class Setting(NamedTuple):
 
 @contextmanager
 def setting(instrument: Callable[[], object], tracer: Tracer, meter: Meter) -> Iterator[Setting]:
-    """Instrument for a while, and leave the bare client in place."""
+    """Instrument for a while, and leave the bare client behind."""
     swap = Swap(instrument)
     try:
         yield Setting(swap, tracer, meter)
@@ -89,23 +98,211 @@ def setting(instrument: Callable[[], object], tracer: Tracer, meter: Meter) -> I
         otel_llm.uninstrument()
 
 
-def recorded(call: Callable[[], object], tracer: Tracer, meter: Meter) -> Floor:
-    """Return the floor of a call, from what ours records for it."""
-    with capture() as seen:
-        call()
-        return Floor(seen, tracer, meter)
+def recorded(case: Case) -> Recorded:
+    """Return what ours records for one such call, to make the floor from."""
+    call, _ = next(iter(case.calls.values()))
+    run = case.make(call)
+    return Recorded.by(lambda: run(1))
 
 
-def contest(
-    setting: Setting, number: int, batches: Callable[[bool], dict[str, tuple[Batch, int]]]
-) -> list[Round]:
+def contest(case: Case, known: Recorded, setting: Setting, number: int) -> list[Round]:
     """Let bare, bare again, floor and ours take turns."""
+    floor = Floor(known, setting.tracer, setting.meter)
+
+    def contestant(name: str, around: Callable[[Any], Any], *, instrumented: bool = False) -> Contestant:
+        batches = {f"{name}{length}": (case.make(around(call)), calls) for length, (call, calls) in case.calls.items()}
+        warm_up, _ = next(iter(batches.values()))
+        return Contestant(lambda: setting.swap.into(instrumented), warm_up, batches)
+
+    around = floor.aaround if case.make is abatch else floor.around
+    contestants = [
+        contestant("bare", lambda call: call),
+        contestant("again", lambda call: call),
+        contestant("floor", around),
+        contestant("ours", lambda call: call, instrumented=True),
+    ]
+    return rounds(contestants, number)
+
+
+def line(name: str, found: list[Round], *, target: float | None = None, floor: bool = True) -> Line:
+    """Return the line of a plain call."""
+    return Line(
+        name,
+        "us/call",
+        *estimate(added("ours"), found),
+        bare=time_of("bare")(found),
+        noise=added("again")(found),
+        floor=added("floor")(found) if floor else None,
+        wall=added("ours", "wall")(found),
+        ratio=estimate(ratio(added("ours"), added("floor")), found) if floor else None,
+        target=target,
+    )
+
+
+def stream_lines(name: str, found: list[Round], lengths: tuple[int, int], *, constant: bool) -> Iterator[Line]:
+    """Return the line of a chunk, and that of a stream without its chunks."""
+    short, long = lengths
+
+    def per_chunk(name: str, clock: str = "cpu") -> Figure:
+        def slope(round: Round) -> float:
+            over = [getattr(round[f"{name}{n}"], clock) - getattr(round[f"bare{n}"], clock) for n in lengths]
+            return (over[1] - over[0]) / (long - short)
+
+        return lambda found: median([slope(round) for round in found])
+
+    def per_stream(name: str, clock: str = "cpu") -> Figure:
+        over = added(f"{name}{short}", clock, f"bare{short}")
+        chunk = per_chunk(name, clock)
+        return lambda found: over(found) - short * chunk(found)
+
+    bare = median([(round[f"bare{long}"].cpu - round[f"bare{short}"].cpu) / (long - short) for round in found])
+    yield Line(
+        f"{name}, a chunk",
+        "us/chunk",
+        *estimate(per_chunk("ours"), found),
+        bare=bare,
+        noise=per_chunk("again")(found),
+        floor=per_chunk("floor")(found),
+        wall=per_chunk("ours", "wall")(found),
+        target=PER_CHUNK,
+    )
+    if constant:
+        yield Line(
+            f"{name}, without its chunks",
+            "us/call",
+            *estimate(per_stream("ours"), found),
+            bare=time_of(f"bare{short}")(found) - short * bare,
+            noise=per_stream("again")(found),
+            floor=per_stream("floor")(found),
+            wall=per_stream("ours", "wall")(found),
+            ratio=estimate(ratio(per_stream("ours"), per_stream("floor")), found),
+        )
+
+
+def calls(sizes: Sizes, wanted: Callable[[str], bool]) -> Iterator[Line]:
+    """Measure every kind of plain call with everything recorded, and then the ways to record less."""
+    cases = [
+        Case(name, make, {"": (call, sizes.calls)})
+        for name, make, call in (
+            ("chat", batch, scenarios.chat),
+            ("chat, async", abatch, scenarios.achat),
+            ("chat, sync in a running loop", batch_in_loop, scenarios.chat),
+            ("embeddings", batch, scenarios.embeddings),
+            ("chat, error 400", batch, scenarios.refused),
+        )
+    ]
+    for case in cases:
+        if wanted(case.name):
+            known = recorded(case)
+            with recording() as everything:
+                yield line(case.name, contest(case, known, everything, sizes.rounds), target=RATIO)
+    chat = cases[0]
+    known = recorded(chat)
+    for name, instrumented, floor in (
+        ("chat, sampled out, no metrics", sampled_out, True),
+        ("chat, no SDK", no_sdk, True),
+        ("chat, OTEL_SDK_DISABLED", disabled, False),
+    ):
+        if wanted(name):
+            with instrumented() as less:
+                yield line(name, contest(chat, known, less, sizes.rounds), floor=floor)
+
+
+def streams(sizes: Sizes, wanted: Callable[[str], bool]) -> Iterator[Line]:
+    """Measure streams: with all that the client does for a chunk, and the loop alone, where little noise is left."""
+    for kind, lengths in (("stream", sizes.lengths), ("stream loop", sizes.loop_lengths)):
+        loop_alone = lengths is sizes.loop_lengths
+        made = [Stream(length, stub.parsed_chunks(length) if loop_alone else None) for length in lengths]
+        short, long = made
+        for name, make, some in (
+            (kind, batch, {str(short.length): (short.call, 4), str(long.length): (long.call, 1)}),
+            (f"{kind}, async", abatch, {str(short.length): (short.acall, 4), str(long.length): (long.acall, 1)}),
+        ):
+            if wanted(name):
+                case = Case(name, make, some)
+                known = recorded(case)
+                with recording() as everything:
+                    found = contest(case, known, everything, sizes.stream_rounds)
+                yield from stream_lines(name, found, lengths, constant=not loop_alone)
+
+
+@contextmanager
+def recording() -> Iterator[Setting]:
+    """Record every span and every metric point."""
+    tracer_provider, meter_provider = providers.recording()
+    with setting(providers.instrument, tracer_provider.get_tracer("floor"), meter_provider.get_meter("floor")) as made:
+        yield made
+
+
+@contextmanager
+def sampled_out() -> Iterator[Setting]:
+    """Record nothing: the sampler says no, and there are no metrics."""
+
+    def instrument() -> None:
+        otel_llm.instrument(
+            tracer_provider=TracerProvider(sampler=ALWAYS_OFF), meter_provider=NoOpMeterProvider(), serve=False
+        )
+
+    tracer = TracerProvider(sampler=ALWAYS_OFF).get_tracer("floor")
+    with setting(instrument, tracer, NoOpMeterProvider().get_meter("floor")) as made:
+        yield made
+
+
+@contextmanager
+def no_sdk() -> Iterator[Setting]:
+    """Be instrumented by somebody who has set no provider, so that the API does nothing."""
+    with setting(OpenAIInstrumentor().instrument, trace.get_tracer("floor"), metrics.get_meter("floor")) as made:
+        yield made
+
+
+@contextmanager
+def disabled() -> Iterator[Setting]:
+    """Be switched off by the environment."""
+    tracer_provider, meter_provider = providers.recording()
+    os.environ["OTEL_SDK_DISABLED"] = "true"
+    try:
+        with setting(otel_llm.instrument, tracer_provider.get_tracer("off"), meter_provider.get_meter("off")) as made:
+            yield made
+    finally:
+        del os.environ["OTEL_SDK_DISABLED"]
+
+
+def process(sizes: Sizes, wanted: Callable[[str], bool]) -> Iterator[Line]:
+    """Measure what only a new process shows: the import, and growth."""
+    if wanted("import otel_llm"):
+        imported, instrumented = startup.milliseconds(startup.STATEMENTS, sizes.processes)
+        yield Line("import otel_llm", "ms", *imported, target=IMPORT)
+        yield Line("import and instrument()", "ms", *instrumented)
+    for name, scenario, number in (
+        ("memory, chat", "chat", sizes.memory_calls),
+        ("memory, abandoned stream", "abandoned", sizes.memory_streams),
+    ):
+        if wanted(name):
+            bare, ours = memory.run([("bare", scenario, number), ("ours", scenario, number)])
+            yield Line(name, "B/call", ours, bare=bare, target=GROWTH)
 
 
 def main() -> None:
     """Measure what is asked for."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure what otel-llm costs.")
     parser.add_argument("--quick", action="store_true", help="smoke run: few rounds, noisy figures")
-    parser.add_argument("--only", metavar="WORD", help="figures whose name has this word")
+    parser.add_argument("--only", metavar="WORD", default="", help="only figures whose name has this word")
     parser.add_argument("--json", metavar="FILE", type=Path, help="keep the figures")
     arguments = parser.parse_args()
+    for name in [name for name in os.environ if name.startswith(("OTEL_", "OPENAI_"))]:
+        del os.environ[name]
+    sizes = QUICK if arguments.quick else FULL
+    start = time.perf_counter()
+    lines: list[Line] = []
+    for measure in (calls, streams, process):
+        for measured in measure(sizes, lambda name: arguments.only in name):
+            print(f"{time.perf_counter() - start:4.0f} s  {measured.name}", file=sys.stderr, flush=True)
+            lines.append(measured)
+    print(machine(), "", table(lines), "", LEGEND, sep="\n")
+    if arguments.json:
+        figures = {measured.name: {**measured._asdict(), "verdict": measured.verdict} for measured in lines}
+        arguments.json.write_text(json.dumps({"machine": machine(), "figures": figures}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
-_Attributes = dict[tuple[Any, str], Any]
+_Functions = dict[tuple[Any, str], Any]
 
 
 class Swap:
     """What *instrument* changes in the client, to be put in and taken out at will."""
 
     def __init__(self, instrument: Callable[[], object]) -> None:
-        before = _attributes()
+        before = _functions()
         instrument()
-        after = _attributes()
-        changed = [place for place, value in after.items() if value is not before.get(place, value)]
+        after = _functions()
+        changed = [place for place, function in before.items() if after.get(place) is not function]
         self._places = [(owner, name, before[owner, name], after[owner, name]) for owner, name in changed]
-
-    def __len__(self) -> int:
-        return len(self._places)
 
     def into(self, instrumented: bool) -> None:
         """Put the instrumented or the bare attributes in; always sets each, so that both cost the same caches."""
@@ -29,14 +25,12 @@ class Swap:
             setattr(owner, name, ours if instrumented else bare)
 
 
-def _attributes() -> _Attributes:
-    """Return the attributes of every module and class of the client."""
-    found: _Attributes = {}
+def _functions() -> _Functions:
+    """Return what stands where the client has functions: in its modules and their classes."""
+    found: _Functions = {}
     for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] != "openai" or not isinstance(module, ModuleType):
-            continue
-        for key, value in list(vars(module).items()):
-            found[module, key] = value
-            if isinstance(value, type) and value.__module__ == name:
-                found |= {(value, key): of_class for key, of_class in vars(value).items()}
+        if name.partition(".")[0] == "openai":
+            classes = [value for value in vars(module).values() if isinstance(value, type) and value.__module__ == name]
+            for owner in (module, *classes):
+                found |= {(owner, key): value for key, value in vars(owner).items() if callable(value)}
     return found

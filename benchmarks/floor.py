@@ -1,19 +1,19 @@
 """The floor: what the OTel SDK costs by itself for the very telemetry that ours makes.
 
-One call of ours is recorded, and its span and metric points are then made by hand around the bare client: the same names,
-attributes and boundaries, all of them ready beforehand. No reading of requests and answers, no counting, no guard.
+One call of ours is recorded, and its span and metric points are then made by hand around the bare client: the same
+names, attributes and boundaries, all of them ready beforehand. No reading, no counting, no guard.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry.context import attach, detach
 from opentelemetry.metrics import Meter
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 
-from otel_llm.testing import Seen
+from otel_llm.testing import capture
 
 _AT_START = (
     *("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model"),
@@ -22,12 +22,27 @@ _AT_START = (
 """Attributes that a span starts with, because samplers may want to see them."""
 
 
+class Recorded(NamedTuple):
+    """What ours made of one call."""
+
+    span: dict[str, Any]
+    points: list[dict[str, Any]]
+
+    @classmethod
+    def by(cls, call: Callable[[], object]) -> Recorded:
+        """Make the call and keep what was recorded."""
+        with capture() as seen:
+            call()
+            (span,) = seen.spans
+            return cls(span, [point for point in seen.metrics if point["kind"] == "histogram"])
+
+
 class Floor:
     """The telemetry of one kind of call, by hand."""
 
-    def __init__(self, seen: Seen, tracer: Tracer, meter: Meter) -> None:
-        (span,) = seen.spans
-        attributes = span["attributes"]
+    def __init__(self, recorded: Recorded, tracer: Tracer, meter: Meter) -> None:
+        span = recorded.span
+        attributes = dict(span["attributes"])
         self._name: str = span["name"]
         self._first = {name: attributes.pop(name) for name in _AT_START}
         self._rest: dict[str, Any] = attributes
@@ -35,16 +50,13 @@ class Floor:
         self._start_span = tracer.start_span
         self._points: list[tuple[Callable[..., None], float, dict[str, Any]]] = []
         histograms: dict[str, Callable[..., None]] = {}
-        for point in seen.metrics:
-            if point["kind"] != "histogram":
-                continue
+        for point in recorded.points:
             name = point["name"]
             if name not in histograms:
                 histograms[name] = meter.create_histogram(
                     name, point["unit"], explicit_bucket_boundaries_advisory=point["bounds"]
                 ).record
             self._points.append((histograms[name], point["sum"] / point["count"], point["attributes"]))
-        self.records = len(self._points)
 
     def around(self, call: Callable[[], object]) -> Callable[[], None]:
         """Return the call with its telemetry."""

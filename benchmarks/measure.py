@@ -1,7 +1,7 @@
 """Rounds: each contestant does a short batch, in another order each round; a figure is the median over the rounds.
 
-Processor time is what counts, because other processes share the machine; the wall clock is kept beside it. The collector
-runs as it would in an application, each batch beginning just after a collection.
+Processor time is what counts, because other processes share the machine; the wall clock is kept beside it. The garbage
+collector runs as it would in an application, each batch beginning just after a collection.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Growth of a process over many calls: ``python -m benchmarks.memory CONTESTANT SCENARIO CALLS`` prints bytes per call."""
+"""Growth of a process over many calls, in bytes per call.
+
+``python -m benchmarks.memory CONTESTANT SCENARIO CALLS`` measures one of them in a process of its own.
+"""
 
 from __future__ import annotations
 

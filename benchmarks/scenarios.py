@@ -71,7 +71,7 @@ class Stream(NamedTuple):
         return {
             "model": _MODEL,
             "messages": _MESSAGES,
-            "max_tokens": self.length,
+            "max_tokens": self.length if self.ready is None else 3,
             "stream": True,
             "stream_options": {"include_usage": True},
         }

@@ -18,6 +18,17 @@ print((time.process_time_ns() - start) / 1e6)
 """
 
 
+STATEMENTS = (
+    "import otel_llm",
+    """
+import otel_llm
+tracer_provider, meter_provider = opentelemetry.sdk.trace.TracerProvider(), opentelemetry.sdk.metrics.MeterProvider()
+otel_llm.instrument(tracer_provider=tracer_provider, meter_provider=meter_provider, serve=False)
+""",
+)
+"""The import alone, and with the turning on, providers included."""
+
+
 def milliseconds(statements: Sequence[str], processes: int) -> list[Estimate]:
     """Return processor time of each statement after the imports that it is compared with, in turns."""
     times: list[list[float]] = [[] for _ in statements]

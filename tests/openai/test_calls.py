@@ -170,8 +170,7 @@ def test_request_attributes_as_the_caller_set_them(server: ScriptedServer, seen:
         seed=7,
         stop="END",
         n=2,
-        service_tier="default",
-        extra_body={"reasoning_effort": "low"},
+        extra_body={"reasoning_effort": "low", "service_tier": "default"},
     )
 
     (span,) = seen.spans
