@@ -1,0 +1,43 @@
+# Each target sets up what it needs. PYTHON chooses the interpreter of a new environment.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test matrix lint types bench backends clean
+
+demo: $(READY)  ## run the main job on the scripted server, or on a real one: make demo DEMO="--serve"
+	@$(BIN)/python examples/demo.py $(DEMO)
+
+test: $(READY) backends  ## run the whole suite, then the openai tests on older clients
+	@$(BIN)/pytest
+	@$(BIN)/python tests/matrix.py
+
+matrix: $(READY)  ## run the openai tests on older clients only
+	@$(BIN)/python tests/matrix.py
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+types: $(READY)
+	@$(BIN)/mypy
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: $(READY)  ## measure the overhead: make bench BENCH="--quick"
+	@$(BIN)/python -m benchmarks $(BENCH)
+
+backends: $(READY)  ## build the real servers for the tests, once; without Go there are none, and those tests say so
+	@$(BIN)/python tests/backends/build.py || [ $$? -eq 3 ]
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12 ...")'
+	@echo "setting up $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV)

@@ -136,7 +136,9 @@ def test_plain_call(server: ScriptedServer, seen: Seen, style: str, mode: str) -
     assert series == duration["attributes"]
     assert 1 == duration["count"]
     assert (span["end_ns"] - span["start_ns"]) / 1e9 == pytest.approx(duration["sum"], abs=1e-6)
-    usage = {point["attributes"].pop(names.GEN_AI_TOKEN_TYPE): point for point in seen.points("gen_ai.client.token.usage")}
+    usage = {
+        point["attributes"].pop(names.GEN_AI_TOKEN_TYPE): point for point in seen.points("gen_ai.client.token.usage")
+    }
     assert {"input"} | ({"output"} if operation != "embeddings" else set()) == set(usage)
     for kind, point in usage.items():
         assert series == point["attributes"]
@@ -251,7 +253,9 @@ def test_rate_limits_and_retries(server: ScriptedServer, seen: Seen) -> None:
     from otel_llm.testing.server import error
 
     soon = {"retry-after-ms": "1"}
-    server.script(error(429, headers=soon), error(500, headers=soon), error(409, headers=soon), error(408, headers=soon))
+    server.script(
+        error(429, headers=soon), error(500, headers=soon), error(409, headers=soon), error(408, headers=soon)
+    )
 
     _chat(client(server, max_retries=4))
 

@@ -269,14 +269,14 @@ def test_dropped_connection(server: ScriptedServer, seen: Seen, action: Any, mod
 
     if mode == "sync":
         stream = _chat(client(server))
-        with pytest.raises(Exception) as raised:  # noqa: B017, PT011  # each client version has its own
+        with pytest.raises(Exception) as raised:  # each client version has its own
             list(stream)
         caught.append(raised.value)
     else:
 
         async def main(own: Any) -> None:
             stream = await _chat(own)
-            with pytest.raises(Exception) as raised:  # noqa: B017, PT011
+            with pytest.raises(Exception) as raised:
                 async for _ in stream:
                     pass
             caught.append(raised.value)
@@ -289,7 +289,11 @@ def test_dropped_connection(server: ScriptedServer, seen: Seen, action: Any, mod
     assert type(error).__name__ == span["attributes"][names.ERROR_TYPE].rpartition(".")[2]
     (point,) = seen.points("gen_ai.client.operation.duration")
     assert span["attributes"][names.ERROR_TYPE] == point["attributes"][names.ERROR_TYPE]
-    assert 1 == span["attributes"][names.OTEL_LLM_STREAM_CHUNKS] if names.OTEL_LLM_STREAM_CHUNKS in span["attributes"] else True
+    assert (
+        1 == span["attributes"][names.OTEL_LLM_STREAM_CHUNKS]
+        if names.OTEL_LLM_STREAM_CHUNKS in span["attributes"]
+        else True
+    )
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
@@ -322,7 +326,11 @@ def test_failed_response_event(server: ScriptedServer, seen: Seen) -> None:
     """A response that failed in a stream that did not is an error of the call, by its code."""
     server.script(
         sse(
-            {"type": "response.created", "sequence_number": 0, "response": {"id": "resp_1", "model": "m", "output": []}},
+            {
+                "type": "response.created",
+                "sequence_number": 0,
+                "response": {"id": "resp_1", "model": "m", "output": []},
+            },
             {
                 "type": "response.failed",
                 "sequence_number": 1,
@@ -341,7 +349,11 @@ def test_failed_response_event(server: ScriptedServer, seen: Seen) -> None:
     list(_responses(client(server)))
 
     (span,) = seen.spans
-    assert ("error", "server_error", "no") == (span["status"], span["attributes"][names.ERROR_TYPE], span["description"])
+    assert ("error", "server_error", "no") == (
+        span["status"],
+        span["attributes"][names.ERROR_TYPE],
+        span["description"],
+    )
     assert ("error",) == span["attributes"][names.GEN_AI_RESPONSE_FINISH_REASONS]
 
 
