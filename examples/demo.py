@@ -105,18 +105,13 @@ def responses(run: Run) -> str:
     """Ask by way of the newer Responses API, and have the model reason first where it surely can."""
     if run.target.script is None:
         return run.client.responses.create(model=run.target.model, input=QUESTION).output_text
-    return run.client.responses.create(
-        model=run.target.model, input=QUESTION, reasoning={"effort": "low"}
-    ).output_text
+    return run.client.responses.create(model=run.target.model, input=QUESTION, reasoning={"effort": "low"}).output_text
 
 
 def embeddings(run: Run) -> str:
     """Turn two texts into vectors."""
-    if run.target.embedding_model is None:
-        return "left out: no embedding model here"
-    made = run.client.embeddings.create(
-        model=run.target.embedding_model, input=[QUESTION, "Paris"], encoding_format="float"
-    )
+    model = run.target.embedding_model or run.target.model
+    made = run.client.embeddings.create(model=model, input=[QUESTION, "Paris"], encoding_format="float")
     return f"{len(made.data)} vectors of {len(made.data[0].embedding)} numbers"
 
 
@@ -131,10 +126,9 @@ def failing(run: Run) -> str:
 
 def retried(run: Run) -> str:
     """Meet two failures that the client repeats by itself."""
-    if run.target.script is None:
-        return "left out: only the scripted server fails on demand"
-    soon = {"retry-after-ms": "60"}
-    run.target.script.script(error(429, headers=soon), error(500, headers=soon))
+    if run.target.script is not None:
+        soon = {"retry-after-ms": "60"}
+        run.target.script.script(error(429, headers=soon), error(500, headers=soon))
     return f"{plain(run)}  (at the third attempt)"
 
 
@@ -151,6 +145,17 @@ CALLS: Final[dict[str, Callable[[Run], str | None]]] = {
 }
 
 
+def left_out(run: Run, name: str) -> str | None:
+    """Say why a call cannot be made with this server, if so."""
+    if run.late:
+        return "this server is too slow for a short demo"
+    if name == "embeddings" and run.target.embedding_model is None:
+        return "this server has no embedding model"
+    if name == "retried" and run.target.script is None:
+        return "only the scripted server fails on demand"
+    return None
+
+
 def make_calls(run: Run, provider: TracerProvider) -> bool:
     """Make every call below one span of the application, and say whether any was answered."""
     tracer = provider.get_tracer("demo")
@@ -158,16 +163,17 @@ def make_calls(run: Run, provider: TracerProvider) -> bool:
     with tracer.start_as_current_span("demo"):
         for name, call in CALLS.items():
             run.view.begin(name)
-            if run.late:
-                run.view.end("left out: the server is too slow for a short demo")
+            reason = left_out(run, name)
+            if reason:
+                run.view.end(f"left out: {reason}", "dim")
                 continue
-            with tracer.start_as_current_span(name):
-                try:
+            try:
+                with tracer.start_as_current_span(name):
                     result = call(run)
-                    answered = True
-                except (openai.OpenAIError, ValueError) as problem:  # ValueError: an answer that does not fit City
-                    result = describe(problem)
-            run.view.end(result)
+                answered = True
+                run.view.end(result or "")
+            except (openai.OpenAIError, ValueError) as problem:  # ValueError: an answer that does not fit City
+                run.view.end(describe(problem), "red")
     return answered
 
 
@@ -195,9 +201,8 @@ def main() -> int:
         target = stack.enter_context(choose(options.base_url, options.model))
         view.title(target)
         try:
-            handle = stack.enter_context(
-                otel_llm.instrument(tracer_provider=provider, serve=True if options.serve else "127.0.0.1:0")
-            )
+            serve = True if options.serve else "127.0.0.1:0"
+            handle = stack.enter_context(otel_llm.instrument(tracer_provider=provider, serve=serve, semconv="released"))
         except OSError as problem:
             return view.fail(f"The page cannot be served: {problem}. OTEL_EXPORTER_PROMETHEUS_PORT chooses the port.")
         if handle.url is None:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypedDict
@@ -45,7 +45,7 @@ class Target:
 
 
 @contextmanager
-def choose(base_url: str | None, model: str | None) -> Iterator[Target]:
+def choose(base_url: str | None, model: str | None) -> Generator[Target]:
     """Give the server asked for; else OpenAI if there is a key, else a running Ollama, else the scripted one."""
     key = os.environ.get("OPENAI_API_KEY") or None
     if base_url:

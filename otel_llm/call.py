@@ -30,6 +30,7 @@ class Call:
 
     attributes: dict[str, AttributeValue]
     streaming: bool = False
+    """Whether the request asked for a stream."""
     choice_count: int = 1
 
     response_id: str | None = None
@@ -51,6 +52,8 @@ class Call:
     started_at_ns: int = 0
     started_at: float = 0.0
     ended_at: float = 0.0
+    streamed: bool = False
+    """Whether the answer came as a stream."""
     first_chunk_at: float | None = None
     first_text_at: float | None = None
     last_chunk_at: float = 0.0

@@ -168,6 +168,7 @@ class Tap:
             if answer is not None:
                 read_answer(self._telemetry, self._format, call, answer)
             return
+        call.streamed = True
         call.stream_outcome = outcome
         chunks = [_decoded(chunk) for chunk in self._tail]
         if self.count > len(chunks):

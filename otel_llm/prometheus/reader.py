@@ -5,93 +5,122 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable
-from threading import Lock
+from contextlib import suppress
+from threading import RLock
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics.export import MetricsData
-from prometheus_client import REGISTRY, CollectorRegistry
-from prometheus_client.core import Metric
+from prometheus_client import REGISTRY, CollectorRegistry, Metric
 
 from otel_llm import config
 from otel_llm.prometheus.server import Page, address, start
-from otel_llm.prometheus.translator import Memory, Options, translate
+from otel_llm.prometheus.translator import LabelCache, Memory, Options, Reading, read, translate
 
 logger = logging.getLogger("otel_llm")
 
 
-class Source:
-    """One reader as the collector sees it; takes the place of upstream's collector inside the reader."""
-
-    def __init__(self, collect: Callable[[], None], options: Options) -> None:
-        self.collect = collect
-        self.options = options
-        self.data: MetricsData | None = None
-
-    def add_metrics_data(self, data: MetricsData) -> None:
-        """Take what the reader was given; a reader calls this in the middle of `collect`."""
-        self.data = data
-
-
-class PageCollector:
-    """The one collector of a registry, for all readers that show their metrics there."""
+class Shared:
+    """What the readers of one registry have in common."""
 
     def __init__(self) -> None:
-        self.sources: list[Source] = []
-        self._memory: Memory = {}
-        self._lock = Lock()
+        self.lock = RLock()
+        self.memory = Memory()
+
+
+_shared: WeakKeyDictionary[CollectorRegistry, Shared] = WeakKeyDictionary()
+
+
+class Source:
+    """Our collector: one per reader, of which the first in a registry shows the metrics of all.
+
+    Args:
+        collect: has the reader collect, which ends in `add_metrics_data`.
+        options: how the reader wants its metrics shown.
+        registry: where it is shown.
+    """
+
+    def __init__(self, collect: Callable[[], None], options: Options, registry: CollectorRegistry) -> None:
+        self._collect = collect
+        self._options = options
+        self._registry = registry
+        self._cache = LabelCache()
+        self._reading: Reading | None = None
+        self._shared = _shared.setdefault(registry, Shared())
+
+    def add_metrics_data(self, data: MetricsData) -> None:
+        """Take what the reader collected, for a scrape or for a flush: exemplars are kept either way."""
+        with self._shared.lock:
+            self._reading = read(data, self._options, self._cache, self._shared.memory)
 
     def describe(self) -> Iterable[Metric]:
         """Name no families in advance: which there are is known when they are collected."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        """Collect from every reader and translate; one scrape at a time."""
-        with self._lock:
-            collected: list[tuple[MetricsData, Options]] = []
-            for source in self.sources:
-                source.data = None
-                source.collect()
-                if source.data is not None:
-                    collected.append((source.data, source.options))
-            return translate(collected, self._memory)
+        """Return the families of all readers of the registry, if this is the first one; one scrape at a time."""
+        with self._shared.lock:
+            sources = _sources(self._registry)
+            if not sources or sources[0] is not self:
+                return ()
+            readings = [reading for source in sources if (reading := source.read()) is not None]
+            # Names that native metrics, or the target_info of the registry itself, have on the same page.
+            taken = set(self._registry._names_to_collectors)  # pyright: ignore[reportPrivateUsage]
+            return translate(readings, self._shared.memory, taken)
 
-    def renew_lock(self) -> None:
-        """Forget who held the lock; for a forked child."""
-        self._lock = Lock()
-
-
-_collectors: WeakKeyDictionary[CollectorRegistry, PageCollector] = WeakKeyDictionary()
-
-
-def _show(registry: CollectorRegistry, source: Source) -> None:
-    collector = _collectors.get(registry)
-    if collector is None:
-        collector = _collectors[registry] = PageCollector()
-    if not collector.sources:
-        registry.register(collector)
-    collector.sources.append(source)
+    def read(self) -> Reading | None:
+        """Have the reader collect, and return what came of it."""
+        self._reading = None
+        self._collect()
+        reading, self._reading = self._reading, None
+        return reading
 
 
-def _hide(registry: CollectorRegistry, source: Source) -> None:
-    collector = _collectors.get(registry)
-    if collector is not None and source in collector.sources:
-        collector.sources.remove(source)
-        if not collector.sources:
-            registry.unregister(collector)
+def _sources(registry: CollectorRegistry) -> list[Source]:
+    collectors = list(registry._collector_to_names)  # pyright: ignore[reportPrivateUsage]
+    return [collector for collector in collectors if isinstance(collector, Source)]
 
 
 def shown_registry() -> CollectorRegistry | None:
     """Return the registry whose page the process shows: the default one if a reader is in it, else any other."""
-    showing = [registry for registry, collector in _collectors.items() if collector.sources]
+    showing = [registry for registry in list(_shared) if _sources(registry)]
     return REGISTRY if REGISTRY in showing else next(iter(showing), None)
+
+
+def adopt(reader: PrometheusMetricReader, max_series: int) -> None:
+    """Put our collector in place of upstream's, in a reader and a registry that somebody else set up.
+
+    Args:
+        reader: upstream's; one that is ours already, or is shut down, stays as it is.
+        max_series: most label sets of one family.
+    """
+    theirs = reader._collector  # pyright: ignore[reportPrivateUsage]
+    registry = reader._registry  # pyright: ignore[reportPrivateUsage]
+    if isinstance(theirs, Source):
+        return
+    try:
+        registry.unregister(theirs)
+    except KeyError:
+        return
+    options = Options(
+        theirs._prefix,  # pyright: ignore[reportPrivateUsage]
+        not theirs._disable_target_info,  # pyright: ignore[reportPrivateUsage]
+        theirs._scope_info_enabled,  # pyright: ignore[reportPrivateUsage]
+        theirs._resource_attribute_filter,  # pyright: ignore[reportPrivateUsage]
+        max_series,
+    )
+    source: Any = Source(reader.collect, options, registry)
+    # The reader hands it what it collects, and takes it out of the registry at shutdown.
+    reader._collector = source  # pyright: ignore[reportPrivateUsage]
+    registry.register(source)
 
 
 class PrometheusReader(PrometheusMetricReader):
     """Show the metrics of a ``MeterProvider`` in a ``prometheus_client`` registry.
 
-    A drop-in for ``PrometheusMetricReader``, with the same arguments and one more.
+    A drop-in for ``PrometheusMetricReader`` of ``opentelemetry-exporter-prometheus``, with the same arguments and one
+    more. Source: OpenTelemetry specification, "Prometheus and OpenMetrics Compatibility".
 
     Args:
         disable_target_info: whether to leave out ``target_info``.
@@ -99,7 +128,7 @@ class PrometheusReader(PrometheusMetricReader):
         scope_info_enabled: whether series carry ``otel_scope_*`` labels.
         resource_attribute_filter: says of each resource attribute whether it becomes a label of every series.
         registry: where the metrics are shown.
-        max_series: most label sets of one family; beyond it one series with ``otel_metric_overflow="true"``.
+        max_series: most label sets of one family; what is beyond is one series with ``otel_metric_overflow="true"``.
 
     Raises:
         ValueError: *max_series* is less than 1.
@@ -117,22 +146,27 @@ class PrometheusReader(PrometheusMetricReader):
     ) -> None:
         if max_series < 1:
             raise ValueError(f"max_series={max_series}: expected a whole number from 1")
-        super().__init__(registry=CollectorRegistry())
-        options = Options(prefix, not disable_target_info, scope_info_enabled, resource_attribute_filter, max_series)
-        source = Source(self.collect, options)
-        self._registry = registry
-        self._collector: Any = source
-        _show(registry, source)
+        super().__init__(
+            disable_target_info,
+            prefix,
+            scope_info_enabled,
+            resource_attribute_filter=resource_attribute_filter,
+            registry=registry,
+        )
+        adopt(self, max_series)
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
         """Take the metrics off the page."""
-        _hide(self._registry, self._collector)
+        with suppress(KeyError):  # they are off it already
+            super().shutdown(timeout_millis, **kwargs)  # pyright: ignore[reportUnknownMemberType]
 
 
 class AutoPrometheusReader(PrometheusReader):
     """Our reader as ``OTEL_METRICS_EXPORTER=otel_llm`` gets it: without arguments, and serving its page.
 
-    A port that is taken is one line in the log: the process goes on, with everything but the page.
+    ``OTEL_EXPORTER_PROMETHEUS_HOST`` and ``_PORT`` say where, ``OTEL_LLM_MAX_SERIES`` how many label sets a family may
+    have. Raises nothing: a port that is taken, or a wrong setting, is one line in the log, and the process goes on.
+    Source: OpenTelemetry specification, "Environment Variable Specification", Prometheus exporter.
     """
 
     def __init__(self) -> None:
@@ -157,28 +191,10 @@ class AutoPrometheusReader(PrometheusReader):
             self._page = None
 
 
-def adopt(reader: PrometheusMetricReader, max_series: int) -> None:
-    """Put our collector in place of upstream's, in a reader and a registry that somebody else set up."""
-    theirs = reader._collector  # pyright: ignore[reportPrivateUsage]
-    if isinstance(theirs, Source):
-        return
-    options = Options(
-        theirs._prefix,  # pyright: ignore[reportPrivateUsage]
-        not theirs._disable_target_info,  # pyright: ignore[reportPrivateUsage]
-        theirs._scope_info_enabled,  # pyright: ignore[reportPrivateUsage]
-        theirs._resource_attribute_filter,  # pyright: ignore[reportPrivateUsage]
-        max_series,
-    )
-    registry = reader._registry  # pyright: ignore[reportPrivateUsage]
-    registry.unregister(theirs)
-    source: Any = Source(reader.collect, options)
-    reader._collector = source  # pyright: ignore[reportPrivateUsage]
-    _show(registry, source)
-
-
 def _renew_locks() -> None:
-    for collector in _collectors.values():
-        collector.renew_lock()
+    """Forget who held the locks: in a forked child, that thread is not there to let go of them."""
+    for shared in list(_shared.values()):
+        shared.lock = RLock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,8 +1,8 @@
-"""Translate OpenTelemetry metric data into Prometheus families; pure functions.
+"""Translate OpenTelemetry metric data into Prometheus families, in two steps: `read` per reader, `translate` per page.
 
 Names and units are mapped by ``opentelemetry-exporter-prometheus``. What differs from its collector is listed in
-``docs/prometheus.md``: one family for one name whichever scopes feed it, labels that stay with their values, exponential
-histograms, exemplars, float-style ``le``, a cap on label sets.
+``docs/prometheus.md``: one family for one name whichever scopes feed it, labels that stay with their values,
+exponential histograms, exemplars, float-style ``le``, a cap on label sets.
 Source: OpenTelemetry specification, "Prometheus and OpenMetrics Compatibility".
 """
 
@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from opentelemetry.exporter.prometheus._mapping import map_unit, sanitize_attribute, sanitize_full_name
@@ -28,20 +30,28 @@ from opentelemetry.sdk.metrics.export import (
     Sum,
 )
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from prometheus_client.core import Exemplar
-from prometheus_client.core import Metric as Family
-from prometheus_client.utils import floatToGoString
+from prometheus_client import Metric as Family
+from prometheus_client.core import Exemplar, Sample
+from prometheus_client.utils import floatToGoString  # pyright: ignore[reportUnknownVariableType]
 
 from otel_llm_semconv.attributes import OTEL_METRIC_OVERFLOW_LABEL
 
 logger = logging.getLogger("otel_llm")
 
 Labels = dict[str, str]
-Series = tuple[tuple[str, str], ...]
-Memory = dict[tuple[str, Series, str], Exemplar]
-"""The last exemplar of each bucket, by family, series and ``le``."""
+Series = frozenset[tuple[str, str]]
+"""What identifies a series within its family; an empty label is no label (Prometheus data model)."""
 
-OVERFLOW: Labels = {OTEL_METRIC_OVERFLOW_LABEL: "true"}
+INFINITY = float("inf")
+
+_OWN_NAMES = {
+    "counter": ("", "_total", "_created"),
+    "gauge": ("",),
+    "histogram": ("", "_bucket", "_count", "_sum", "_created"),
+    "info": ("", "_info"),
+    "unknown": ("",),
+}
+"""The suffixes with which a family of each type owns a name (OpenMetrics 1.0, "MetricFamily")."""
 
 _warned: set[str] = set()
 
@@ -59,131 +69,276 @@ class Options(NamedTuple):
 class Buckets(NamedTuple):
     """One series of a histogram: cumulative counts by upper bound, the last one infinite."""
 
-    counts: list[tuple[str, int]]
+    bounds: tuple[float, ...]
+    counts: list[int]
     sum: float | None
-    exemplars: dict[str, Exemplar]
 
 
 Value = float | Buckets
 
 
-class _Draft:
-    """A family while its series are collected from every scope that feeds it."""
+class Stream(NamedTuple):
+    """The metric of one instrument, with everything that the page says of it."""
 
-    def __init__(self, name: str, kind: str, documentation: str, unit: str, max_series: int) -> None:
-        self.family = Family(name, documentation, kind, unit)
-        self.kind = kind
-        self.max_series = max_series
-        self.keys: set[str] = set()
-        self.series: dict[Series, tuple[Labels, Value]] = {}
-        self.overflow: Value | None = None
-
-    def add(self, labels: Labels, value: Value) -> None:
-        """Add a series; one that is there already is left as it was."""
-        series = tuple(sorted(item for item in labels.items() if item[1]))
-        if series in self.series:
-            _warn_once(f"series {self.family.name}", "%s: two instruments feed one series; the first is shown", self)
-        elif len(self.series) < self.max_series or labels == OVERFLOW:
-            self.keys.update(labels)
-            self.series[series] = (labels, value)
-        elif self.kind != "gauge":
-            self.overflow = value if self.overflow is None else _sum(self.overflow, value)
-        else:
-            _warn_once(f"cap {self.family.name}", "%s: label sets beyond the cap are not shown", self)
-
-    def finish(self, memory: Memory, seen: set[tuple[str, Series, str]]) -> Family:
-        """Return the family with all its samples."""
-        keys = sorted(self.keys)
-        rows = list(self.series.items())
-        if self.overflow is not None:
-            rows.append((tuple(OVERFLOW.items()), (OVERFLOW, self.overflow)))
-        for series, (labels, value) in rows:
-            # Prometheus takes an empty label for an absent one; upstream fills up like this too.
-            filled = {key: labels.get(key, "") for key in keys} | ({} if labels is not OVERFLOW else OVERFLOW)
-            if isinstance(value, Buckets):
-                self._add_buckets(series, filled, value, memory, seen)
-            else:
-                suffix = "_total" if self.kind == "counter" else ""
-                self.family.add_sample(self.family.name + suffix, filled, value)
-        return self.family
-
-    def _add_buckets(
-        self, series: Series, labels: Labels, value: Buckets, memory: Memory, seen: set[tuple[str, Series, str]]
-    ) -> None:
-        name = self.family.name
-        for bound, count in value.counts:
-            key = (name, series, bound)
-            seen.add(key)
-            fresh = value.exemplars.get(bound)
-            if fresh is not None:
-                memory[key] = fresh
-            self.family.add_sample(f"{name}_bucket", {**labels, "le": bound}, count, exemplar=memory.get(key))
-        # A histogram with negative buckets has neither (OpenMetrics 1.0, "Histogram").
-        if value.sum is not None and float(value.counts[0][0]) >= 0:
-            self.family.add_sample(f"{name}_count", labels, value.counts[-1][1])
-            self.family.add_sample(f"{name}_sum", labels, value.sum)
-
-    def __str__(self) -> str:
-        return self.family.name
+    name: str
+    kind: str
+    unit: str
+    documentation: str
+    additive: bool
+    max_series: int
+    base: Labels
+    points: list[tuple[Labels, Series, Value]]
 
 
-def translate(sources: Iterable[tuple[MetricsData, Options]], memory: Memory) -> list[Family]:
-    """Return the families of all sources, each name once.
+class Reading(NamedTuple):
+    """What one reader collected."""
+
+    targets: list[Labels]
+    streams: list[Stream]
+
+
+class Memory:
+    """What a page remembers from one collection to the next."""
+
+    def __init__(self) -> None:
+        self.exemplars: dict[tuple[str, Series], dict[float, Exemplar]] = {}
+        """The newest exemplar of each bucket, by family and series."""
+        self.admitted: dict[tuple[str, str], set[Series]] = {}
+        """The series that have a line of their own, by family and type."""
+        self.full: set[tuple[str, str]] = set()
+        """The families that exceeded their cap: who is in stays in, or the overflow could fall."""
+
+
+class LabelCache:
+    """The labels of data points; the SDK hands out the same attributes at every collection."""
+
+    def __init__(self) -> None:
+        self.shared: Labels = {}
+        self.known: dict[int, tuple[object, Labels, Series]] = {}
+
+
+def read(data: MetricsData, options: Options, cache: LabelCache, memory: Memory) -> Reading:
+    """Name and label what a reader collected, and keep its exemplars, which the SDK forgets at every collection.
 
     Args:
-        sources: what each reader collected, and how it wants it shown.
-        memory: exemplars of earlier collections; updated in place and freed of series that are gone.
+        data: what was collected.
+        options: how the reader wants it shown.
+        cache: the reader's own.
+        memory: the page's; exemplars are added to it.
     """
-    drafts: dict[str, _Draft] = {}
     targets: list[Labels] = []
-    for data, options in sources:
-        for resource_metrics in data.resource_metrics:
-            attributes = resource_metrics.resource.attributes
-            if options.target_info:
-                target = _labels([attributes])
-                if target not in targets:
-                    targets.append(target)
-            wanted = options.resource_labels
-            shared = {} if wanted is None else {key: value for key, value in attributes.items() if wanted(key)}
-            for scope_metrics in resource_metrics.scope_metrics:
-                scope = _scope_labels(scope_metrics.scope) if options.scope_labels else {}
-                for metric in scope_metrics.metrics:
-                    _add_metric(drafts, metric, shared, scope, options)
-    seen: set[tuple[str, Series, str]] = set()
-    families = [draft.finish(memory, seen) for draft in drafts.values()]
-    for gone in memory.keys() - seen:
-        del memory[gone]
-    if targets:
-        info = Family("target", "Target metadata", "info")
-        for target in targets:
-            info.add_sample("target_info", target, 1.0)
-        families.insert(0, info)
+    streams: list[Stream] = []
+    known: dict[int, tuple[object, Labels, Series]] = {}
+    for resource_metrics in data.resource_metrics:
+        attributes = resource_metrics.resource.attributes
+        if options.target_info:
+            targets.append(_labels(attributes))
+        wanted = options.resource_labels
+        shared = _labels({key: value for key, value in attributes.items() if wanted(key)}) if wanted else {}
+        if shared != cache.shared:
+            cache.shared, cache.known = shared, {}
+        for scope_metrics in resource_metrics.scope_metrics:
+            scope = _scope_labels(scope_metrics.scope) if options.scope_labels else {}
+            for metric in scope_metrics.metrics:
+                kind = _kind(metric)
+                if kind is None:
+                    _warn_once(metric.name, "%s cannot be shown", type(metric.data).__name__)
+                    continue
+                name, unit = _name(metric, kind, options.prefix)
+                points: list[tuple[Labels, Series, Value]] = []
+                for point in metric.data.data_points:
+                    entry = cache.known.get(id(point.attributes))
+                    if entry is None or entry[0] is not point.attributes:
+                        labels = {**shared, **_labels(point.attributes or {}), **scope}
+                        if kind == "histogram" and "le" in labels:
+                            # As Prometheus names a scraped label that it needs itself.
+                            labels["exported_le"] = labels.pop("le")
+                        entry = point.attributes, labels, _series(labels)
+                    known[id(point.attributes)] = entry
+                    _, labels, series = entry
+                    value = _value(point)
+                    if isinstance(value, Buckets) and point.exemplars:
+                        _keep(memory.exemplars.setdefault((name, series), {}), value.bounds, point.exemplars)
+                    points.append((labels, series, value))
+                streams.append(
+                    Stream(
+                        name,
+                        kind,
+                        unit,
+                        _encodable(metric.description or ""),
+                        not isinstance(metric.data, Gauge),
+                        options.max_series,
+                        {**shared, **scope},
+                        points,
+                    )
+                )
+    cache.known = known
+    return Reading(targets, streams)
+
+
+def translate(readings: Iterable[Reading], memory: Memory, taken: Collection[str] = ()) -> list[Family]:
+    """Return the families of all readers, each name once.
+
+    Args:
+        readings: what each reader collected.
+        memory: the page's; freed here of series that are gone.
+        taken: names that others show on the same page.
+    """
+    drafts: dict[tuple[str, str], _Draft] = {}
+    targets: list[Labels] = []
+    for reading in readings:
+        targets += [target for target in reading.targets if target not in targets]
+        for stream in reading.streams:
+            key = stream.name, stream.kind
+            draft = drafts.get(key)
+            if draft is None:
+                draft = drafts[key] = _Draft(stream)
+            draft.add(stream, memory)
+    families = _with_own_names(drafts.values(), targets, set(taken), memory)
+    if memory.exemplars:
+        live = {(draft.name, series) for draft in drafts.values() for series in draft.live()}
+        for gone in memory.exemplars.keys() - live:
+            del memory.exemplars[gone]
+    for key in memory.admitted.keys() - memory.full:
+        if key in drafts:
+            memory.admitted[key] &= drafts[key].rows.keys()
+        else:
+            del memory.admitted[key]
     return families
 
 
-def _add_metric(
-    drafts: dict[str, _Draft], metric: Metric, shared: Mapping[str, Any], scope: Labels, options: Options
+class _Draft:
+    """A family while its series are gathered from every stream that feeds it."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.name = stream.name
+        self.kind = stream.kind
+        self.unit = stream.unit
+        self.documentation = stream.documentation
+        self.rows: dict[Series, tuple[Labels, Value]] = {}
+        self._keys: set[str] = set()
+        self._fed_by: dict[Series, int] = {}
+        self._streams = 0
+
+    def add(self, stream: Stream, memory: Memory) -> None:
+        """Add the series of a stream, each on a line of its own while there is room, else to the overflow."""
+        if stream.documentation != self.documentation:
+            _warn_once(self.name, "it is described in two ways; the first is shown")
+        key = self.name, self.kind
+        admitted = memory.admitted.setdefault(key, set())
+        overflow = {**stream.base, OTEL_METRIC_OVERFLOW_LABEL: "true"}
+        beyond = _series(overflow)
+        self._streams += 1
+        for labels, series, value in stream.points:
+            if self._fed_by.setdefault(series, self._streams) != self._streams:
+                _warn_once(self.name, "two instruments or two readers feed one series; the first is shown")
+                continue
+            # The overflow of the SDK itself, from 1.45.2 on, is ours too.
+            if series != beyond and series not in admitted:
+                if key not in memory.full and len(admitted) < stream.max_series:
+                    admitted.add(series)
+                else:
+                    if self.kind != "gauge":
+                        memory.full.add(key)
+                    _warn_once(self.name, "more than %d label sets; the rest is one series", stream.max_series)
+                    if isinstance(value, Buckets):
+                        _merge_exemplars(memory.exemplars, (self.name, series), (self.name, beyond))
+                    labels, series = overflow, beyond
+            row = self.rows.get(series)
+            if row is None:
+                self._keys.update(labels)
+                self.rows[series] = labels, value
+            elif not stream.additive:
+                self.rows[series] = labels, value
+            else:
+                # Values that differ in type only, as 1 and "1", are two sets of attributes and one of labels.
+                self.rows[series] = labels, _sum(row[1], value)
+
+    def live(self) -> set[Series]:
+        """Return the series that are on the page or in the overflow."""
+        return self._fed_by.keys() | self.rows.keys()
+
+    def shown_as(self, kind: str, name: str, memory: Memory) -> Family:
+        """Return the family with all its samples."""
+        # A family of unknown type is named like its only sample, and that does not end in a unit.
+        family = Family(name, self.documentation, kind, "" if kind == "unknown" else self.unit)
+        samples = family.samples
+        # Prometheus takes an empty label for an absent one; upstream fills up like this too.
+        empty = dict.fromkeys(self._keys, "")
+        suffix = "_total" if kind == "counter" else ""
+        for series, (labels, value) in self.rows.items():
+            if len(labels) != len(empty):
+                labels = {**empty, **labels}
+            if isinstance(value, Buckets):
+                _add_buckets(samples, name, labels, value, memory.exemplars.get((name, series), {}))
+            elif value < 0 and self.kind == "counter":
+                _warn_once(self.name, "a counter below zero is not shown")
+            else:
+                samples.append(Sample(name + suffix, labels, value))
+        return family
+
+
+def _with_own_names(drafts: Collection[_Draft], targets: list[Labels], taken: set[str], memory: Memory) -> list[Family]:
+    """Return the families, none of which owns a name of another.
+
+    The page stays valid whatever the instruments are called. A counter whose names clash is shown without its type,
+    for which OpenMetrics would need the names; what cannot be shown without a clash is left out.
+    """
+    chosen: dict[tuple[str, str], tuple[str, str]] = {}
+    for draft in sorted(drafts, key=lambda draft: draft.kind == "counter"):
+        forms = [(draft.kind, draft.name)]
+        if draft.kind == "counter":
+            forms.append(("unknown", f"{draft.name}_total"))
+        form = _take(forms, taken)
+        if form is None:
+            _warn_once(draft.name, "its names are taken; this %s is not shown", draft.kind)
+            continue
+        if form != forms[0]:
+            _warn_once(draft.name, "its names are taken; this %s is shown without its type", draft.kind)
+        chosen[draft.name, draft.kind] = form
+    families: list[Family] = []
+    form = _take([("info", "target"), ("gauge", "target_info")], taken) if targets else None
+    if form is not None:
+        kind, name = form
+        family = Family(name, "Target metadata", kind)
+        family.samples = [Sample("target_info", target, 1.0) for target in targets]
+        families.append(family)
+    for draft in drafts:
+        form = chosen.get((draft.name, draft.kind))
+        if form is not None:
+            families.append(draft.shown_as(*form, memory))
+    return families
+
+
+def _take(forms: Iterable[tuple[str, str]], taken: set[str]) -> tuple[str, str] | None:
+    """Return the first type and name that are free, and take all that belongs to them."""
+    for kind, name in forms:
+        names = {name + suffix for suffix in _OWN_NAMES[kind]}
+        if taken.isdisjoint(names):
+            taken |= names
+            return kind, name
+    return None
+
+
+def _add_buckets(
+    samples: list[Sample], name: str, labels: Labels, value: Buckets, exemplars: Mapping[float, Exemplar]
 ) -> None:
-    kind = _kind(metric)
-    if kind is None:
-        _warn_once(f"data {metric.name}", "%s: %s cannot be shown", metric.name, type(metric.data).__name__)
-        return
-    name = sanitize_full_name(f"{options.prefix}_{metric.name}" if options.prefix else metric.name)
+    bucket = f"{name}_bucket"
+    for bound, le, count in zip(value.bounds, _spelled(value.bounds), value.counts, strict=True):
+        samples.append(Sample(bucket, {**labels, "le": le}, count, None, exemplars.get(bound)))
+    if value.sum is not None:
+        samples.append(Sample(f"{name}_count", labels, value.counts[-1]))
+        samples.append(Sample(f"{name}_sum", labels, value.sum))
+
+
+def _name(metric: Metric, kind: str, prefix: str) -> tuple[str, str]:
+    name = sanitize_full_name(f"{prefix}_{metric.name}" if prefix else metric.name)
     unit = map_unit(metric.unit or "")
     if kind == "counter":
-        name = name.removesuffix("_total")
+        name = name.removesuffix("_total") or name
     if unit and not name.endswith(f"_{unit}"):
         name = f"{name}_{unit}"
-    draft = drafts.get(name)
-    if draft is None:
-        draft = drafts[name] = _Draft(name, kind, metric.description or "", unit, options.max_series)
-    elif draft.kind != kind:
-        # One name has one type (specification, "Metric metadata"); the first one stays.
-        _warn_once(f"kind {name}", "%s is a %s already; a %s of that name is not shown", name, draft.kind, kind)
-        return
-    for point in metric.data.data_points:
-        attributes: Mapping[str, Any] = point.attributes or {}
-        draft.add({**_labels([shared, attributes]), **scope}, _value(point))
+    return name, unit
 
 
 def _kind(metric: Metric) -> str | None:
@@ -202,98 +357,127 @@ def _value(point: NumberDataPoint | HistogramDataPoint | ExponentialHistogramDat
     if isinstance(point, NumberDataPoint):
         return point.value
     if isinstance(point, HistogramDataPoint):
-        bounds = [*point.explicit_bounds, float("inf")]
-        counts = list(point.bucket_counts)
+        bounds, counts = (*point.explicit_bounds, INFINITY), point.bucket_counts
     else:
         bounds, counts = _explicit(point)
-    cumulative: list[tuple[str, int]] = []
+    cumulative: list[int] = []
     total = 0
-    for bound, count in zip(bounds, counts, strict=True):
+    for count in counts:
         total += count
-        cumulative.append((floatToGoString(bound), total))
-    exemplars = {le: exemplar for le, exemplar in _exemplars(point.exemplars or (), bounds)}
-    return Buckets(cumulative, point.sum, exemplars)
+        cumulative.append(total)
+    # With values below zero the sum can fall: no sum then, and so no count (OpenMetrics 1.0, "Histogram").
+    return Buckets(bounds, cumulative, None if bounds[0] < 0 or point.min < 0 else point.sum)
 
 
-def _explicit(point: ExponentialHistogramDataPoint) -> tuple[list[float], list[int]]:
-    """Turn exponential buckets into ones at powers of two, whose bounds stay where they are from scrape to scrape."""
-    by_bound: dict[float, int] = {0.0: point.zero_count}
-    for buckets, sign in ((point.positive, 1.0), (point.negative, -1.0)):
-        for position, count in enumerate(buckets.bucket_counts):
-            index = buckets.offset + position
-            if point.scale >= 0:
-                exponent = (index >> point.scale) + (1 if sign > 0 else 0)
-            else:
-                exponent = (index + (1 if sign > 0 else 0)) << -point.scale
-            try:
-                bound = sign * 2.0**exponent
-            except OverflowError:
-                bound = float("inf")
+def _explicit(point: ExponentialHistogramDataPoint) -> tuple[tuple[float, ...], list[int]]:
+    """Turn exponential buckets into ones at powers of two, whose bounds stay where they are from scrape to scrape.
+
+    The scale of the SDK falls as values spread, so any finer bounds would be gone at the next scrape.
+    """
+    by_bound = {0.0: point.zero_count, INFINITY: 0}
+    scale = point.scale
+    for buckets, above_zero in ((point.positive, True), (point.negative, False)):
+        for index, count in enumerate(buckets.bucket_counts, buckets.offset):
+            # The upper bound is the end of the bucket above zero, and its beginning below, where it is mirrored.
+            exponent = (index >> scale) + above_zero if scale >= 0 else (index + above_zero) << -scale
+            bound = 2.0**exponent if exponent < 1024 else INFINITY
+            if not above_zero:
+                bound = -bound
             by_bound[bound] = by_bound.get(bound, 0) + count
-    by_bound.setdefault(float("inf"), 0)
-    bounds = sorted(by_bound)
+    bounds = tuple(sorted(by_bound))
     return bounds, [by_bound[bound] for bound in bounds]
 
 
-def _exemplars(exemplars: Iterable[OTelExemplar], bounds: list[float]) -> Iterator[tuple[str, Exemplar]]:
-    for exemplar in sorted(exemplars, key=lambda exemplar: exemplar.time_unix_nano):
+def _sum(one: Value, other: Value) -> Value:
+    """Add two values; where bounds differ, a histogram counts at a bound of the other what it has at its own below."""
+    if not isinstance(one, Buckets) or not isinstance(other, Buckets):
+        assert not isinstance(one, Buckets)
+        assert not isinstance(other, Buckets)
+        return one + other
+    total = None if one.sum is None or other.sum is None else one.sum + other.sum
+    if one.bounds == other.bounds:
+        return Buckets(one.bounds, [a + b for a, b in zip(one.counts, other.counts, strict=True)], total)
+    bounds = tuple(sorted({*one.bounds, *other.bounds}))
+    return Buckets(bounds, [_up_to(bound, one) + _up_to(bound, other) for bound in bounds], total)
+
+
+def _up_to(bound: float, value: Buckets) -> int:
+    position = bisect_right(value.bounds, bound)
+    return value.counts[position - 1] if position else 0
+
+
+def _keep(kept: dict[float, Exemplar], bounds: tuple[float, ...], exemplars: Sequence[OTelExemplar]) -> None:
+    """Put exemplars into the buckets they fall into, in the place of older ones."""
+    for exemplar in exemplars:
         if exemplar.trace_id is None or exemplar.span_id is None:
             continue
         labels = {"trace_id": f"{exemplar.trace_id:032x}", "span_id": f"{exemplar.span_id:016x}"}
-        bound = next(bound for bound in bounds if exemplar.value <= bound)
-        yield floatToGoString(bound), Exemplar(labels, exemplar.value, exemplar.time_unix_nano / 1e9)
+        fresh = Exemplar(labels, exemplar.value, exemplar.time_unix_nano / 1e9)
+        _keep_newer(kept, bounds[bisect_left(bounds, exemplar.value)], fresh)
 
 
-def _sum(one: Value, other: Value) -> Value:
-    if isinstance(one, Buckets) and isinstance(other, Buckets):
-        totals = dict(one.counts)
-        if [le for le, _ in one.counts] != [le for le, _ in other.counts]:
-            return one
-        counts = [(le, totals[le] + count) for le, count in other.counts]
-        total = None if one.sum is None or other.sum is None else one.sum + other.sum
-        return Buckets(counts, total, {**one.exemplars, **other.exemplars})
-    if isinstance(one, Buckets) or isinstance(other, Buckets):
-        return one
-    return one + other
+def _keep_newer(kept: dict[float, Exemplar], bound: float, fresh: Exemplar) -> None:
+    old = kept.get(bound)
+    if old is None or float(old.timestamp or 0) <= float(fresh.timestamp or 0):
+        kept[bound] = fresh
+
+
+def _merge_exemplars(
+    kept: dict[tuple[str, Series], dict[float, Exemplar]], source: tuple[str, Series], target: tuple[str, Series]
+) -> None:
+    for bound, exemplar in kept.get(source, {}).items():
+        _keep_newer(kept.setdefault(target, {}), bound, exemplar)
+
+
+@lru_cache(maxsize=256)
+def _spelled(bounds: tuple[float, ...]) -> tuple[str, ...]:
+    spell: Callable[[float], str] = floatToGoString
+    return tuple(map(spell, bounds))
 
 
 def _scope_labels(scope: InstrumentationScope) -> Labels:
-    labels = _labels([{f"otel_scope_{key}": value for key, value in (scope.attributes or {}).items()}])
+    labels = _labels({f"otel_scope_{key}": value for key, value in (scope.attributes or {}).items()})
     labels["otel_scope_name"] = _text(scope.name or "")
     labels["otel_scope_version"] = _text(scope.version or "")
     labels["otel_scope_schema_url"] = _text(scope.schema_url or "")
     return labels
 
 
-def _labels(sources: Iterable[Mapping[str, Any]]) -> Labels:
-    """Name and spell attributes as labels; later sources win, and keys of one source that fall together are joined.
+def _labels(attributes: Mapping[str, Any]) -> Labels:
+    """Name and spell attributes as labels; where two keys become one name, values are joined in the order of the keys.
 
-    Source: specification, "Metric attributes": values of colliding keys are joined by ``;`` in the order of the keys.
+    Source: specification, "Metric Attributes".
     """
-    labels: Labels = {}
-    for attributes in sources:
-        own: Labels = {}
-        names = {key: sanitize_attribute(key) for key in attributes}
-        collide = len(set(names.values())) < len(names)
-        for key in sorted(attributes) if collide else attributes:
-            name, value = names[key], _text(attributes[key])
-            own[name] = f"{own[name]};{value}" if name in own else value
-        labels.update(own)
+    labels = {sanitize_attribute(key): _text(value) for key, value in attributes.items()}
+    if len(labels) == len(attributes):
+        return labels
+    labels.clear()
+    for key in sorted(attributes):
+        name, value = sanitize_attribute(key), _text(attributes[key])
+        labels[name] = f"{labels[name]};{value}" if name in labels else value
     return labels
 
 
+def _series(labels: Labels) -> Series:
+    return frozenset(item for item in labels.items() if item[1])
+
+
 def _text(value: object) -> str:
-    """Spell a label value; JSON for what is no string, and never a character that UTF-8 cannot carry."""
-    if not isinstance(value, str):
-        value = json.dumps(value, default=str)
+    """Spell a label value: JSON for what is no string."""
+    return _encodable(value if isinstance(value, str) else json.dumps(value, default=str))
+
+
+def _encodable(text: str) -> str:
+    """Replace what UTF-8 cannot carry: one lone surrogate would cost the whole page."""
     try:
-        value.encode()
+        text.encode()
     except UnicodeEncodeError:
-        return value.encode("utf-8", "replace").decode()
-    return value
+        return text.encode("utf-8", "replace").decode()
+    return text
 
 
-def _warn_once(what: str, message: str, *arguments: object) -> None:
+def _warn_once(name: str, message: str, *arguments: object) -> None:
+    what = f"{name}: {message % arguments}"
     if what not in _warned and len(_warned) < 1000:
         _warned.add(what)
-        logger.warning("otel_llm: " + message, *arguments)
+        logger.warning("otel_llm: %s", what)

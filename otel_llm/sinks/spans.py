@@ -85,6 +85,7 @@ def span_attributes(call: Call) -> dict[str, AttributeValue]:
         attributes.update(call.modality_tokens)
     if call.stream_outcome is not None:
         attributes[names.OTEL_LLM_STREAM_OUTCOME] = call.stream_outcome
+    if call.streamed:
         attributes[names.OTEL_LLM_STREAM_CHUNKS] = call.chunks
         first_chunk = call.time_to_first_chunk
         if first_chunk is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -296,7 +296,7 @@ def test_spans_nest(server: ScriptedServer, seen: Seen, mode: str) -> None:
             _chat(client(server))
         else:
 
-            async def ask(own: Any) -> Awaitable[Any]:
+            async def ask(own: Any) -> Any:
                 return await _chat(own)
 
             run_async(ask, server)

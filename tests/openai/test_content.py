@@ -87,13 +87,17 @@ def _redact(content: Content) -> Content | None:
     return content._replace(input_messages=[{"role": "user", "parts": []}], output_messages=None)
 
 
+def _refuse(content: Content) -> Content | None:
+    return None
+
+
 def _broken(content: Content) -> Content | None:
     raise RuntimeError("injected")
 
 
 @pytest.mark.parametrize(
     ("hook", "kept"),
-    [(_redact, [{"role": "user", "parts": []}]), (lambda content: None, None), (_broken, None)],
+    [(_redact, [{"role": "user", "parts": []}]), (_refuse, None), (_broken, None)],
     ids=["redacts", "refuses", "breaks"],
 )
 def test_redaction(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, quiet: None, hook: Any, kept: Any) -> None:

@@ -88,7 +88,7 @@ def test_connection_refused(seen: Seen, mode: str) -> None:
     server = ScriptedServer()
     server.start()
     server.stop()
-    more = {"base_url": server.base_url, "api_key": "test", "max_retries": 1}
+    more: dict[str, Any] = {"base_url": server.base_url, "api_key": "test", "max_retries": 1}
 
     if mode == "sync":
         with openai.OpenAI(**more) as own, pytest.raises(openai.APIConnectionError):
@@ -145,7 +145,7 @@ def test_cancelled_before_an_answer(server: ScriptedServer, seen: Seen) -> None:
 
     async def main(own: Any) -> None:
         task = asyncio.create_task(own.chat.completions.create(model="gpt-5", messages=ASK))
-        while not server.requests:
+        while not server.requests:  # noqa: ASYNC110  # the server is in another thread
             await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

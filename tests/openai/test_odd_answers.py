@@ -15,6 +15,7 @@ from otel_llm import faults, ledger, streams, telemetry
 from otel_llm.sinks import metrics, spans
 from otel_llm.testing import Seen, capture
 from otel_llm.testing.server import Reply, ScriptedServer, sse
+from otel_llm.wire import Format
 from otel_llm.wire import openai as wire
 from otel_llm_semconv import attributes as names
 from tests.openai.styles import ASK, client, run_async
@@ -191,8 +192,9 @@ def test_fault(
         raise RuntimeError("injected")
 
     owner, name = PLACES[place]
-    if isinstance(owner, wire.Format):
-        monkeypatch.setitem(wire.FORMATS, "/chat/completions", owner._replace(**{name: broken}))
+    if isinstance(owner, Format):
+        faulty: dict[str, Any] = {name: broken}
+        monkeypatch.setitem(wire.FORMATS, "/chat/completions", owner._replace(**faulty))
     else:
         monkeypatch.setattr(owner, name, broken)
     caplog.set_level(logging.WARNING, "otel_llm")
