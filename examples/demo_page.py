@@ -16,8 +16,13 @@ TOKENS: Final = "otel_llm_client_tokens_total"
 REQUESTS_LEFT: Final = "otel_llm_client_ratelimit_requests_remaining"
 
 WORTH_SHOWING: Final = (DURATION, FIRST_TEXT, RETRIES, TOKENS, REQUESTS_LEFT)
-TELLING: Final = ("error_type", "otel_llm_retry_reason", "otel_llm_token_kind", "gen_ai_request_model")
-"""Labels that tell one line from the next, the best first."""
+TELLING: Final = (
+    ("error_type",),
+    ("otel_llm_retry_reason",),
+    ("otel_llm_token_kind",),
+    ("gen_ai_request_model", "gen_ai_operation_name"),
+)
+"""Labels that tell one line from the next, the best first; of each group one."""
 
 
 @dataclass
@@ -86,27 +91,24 @@ def measured(page: str) -> list[Measured]:
     return sorted(groups.values(), key=lambda group: group.operation)
 
 
-def excerpt(page: str, width: int) -> list[str]:
-    """Return the lines most worth showing, without buckets and with as many labels as there is room for."""
+def excerpt(page: str, width: int, ellipsis: str) -> list[str]:
+    """Return the lines most worth showing, of histograms the counts only, with as many labels as there is room for."""
     families = {family.name: family for family in text_string_to_metric_families(page)}
     lines: list[str] = []
     for name in WORTH_SHOWING:
         family = families.get(name) or families.get(name.removesuffix("_total"))
         if family is not None:
-            lines += [f"# TYPE {name} {family.type}"[:width]]
+            lines.append(f"# TYPE {name} {family.type}")
             lines += [
-                _line(sample.name, sample.labels, sample.value, width)
+                _line(f"{sample.name}{{", sample.labels, f"{ellipsis}}} {sample.value:g}", width)
                 for sample in family.samples
-                if not sample.name.endswith("_bucket")
+                if not sample.name.endswith(("_bucket", "_sum"))
             ]
     return lines
 
 
-def _line(name: str, labels: Labels, value: float, width: int) -> str:
-    number = f"{value:g}"
-    shown: list[str] = []
-    for label in TELLING:
-        pair = f'{label}="{labels.get(label, "")}"'
-        if labels.get(label) and len(f"{name}{{{','.join([*shown, pair])},...}} {number}") <= width:
-            shown.append(pair)
-    return f"{name}{{{','.join([*shown, '...'])}}} {number}"
+def _line(start: str, labels: Labels, end: str, width: int) -> str:
+    for group in TELLING:
+        pairs = (f'{label}="{labels[label]}",' for label in group if labels.get(label))
+        start += next((pair for pair in pairs if len(start + pair + end) <= width), "")
+    return start + end

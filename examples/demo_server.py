@@ -58,7 +58,7 @@ def choose(base_url: str | None, model: str | None) -> Generator[Target]:
     else:
         _go_straight_to("127.0.0.1")
         with ScriptedServer(chunk_delay=0.04) as server:
-            name = "the scripted server of the project (no key, no network)"
+            name = "the project's scripted server (no key, no network)"
             yield Target(name, server.base_url, model or "gpt-5", EMBEDDING_MODEL, script=server)
 
 

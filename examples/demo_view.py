@@ -25,22 +25,24 @@ WIDTH: Final = 100
 """Columns where there is no terminal to ask."""
 WIDE: Final = 90
 """Columns from which the trace shows its details."""
-INDENT: Final = 28
-"""Columns before the answers, and before the measurements."""
+ANSWERS: Final = 21
+"""Columns before the answers."""
+LABELS: Final = 28
+"""Columns before the measurements."""
 
 ROWS: Final[tuple[tuple[str, Callable[[Measured], str]], ...]] = (
     ("calls", lambda group: group.count(f"{DURATION}_count")),
     ("  failed", lambda group: group.failed),
-    ("attempts repeated", lambda group: group.count(RETRIES)),
+    ("retries", lambda group: group.count(RETRIES)),
     ("tokens in", lambda group: group.count(TOKENS, otel_llm_token_kind="input")),
     ("  read from cache", lambda group: group.count(TOKENS, otel_llm_token_kind="cache_read")),
     ("tokens out", lambda group: group.count(TOKENS, otel_llm_token_kind="output")),
     ("  spent on reasoning", lambda group: group.count(TOKENS, otel_llm_token_kind="reasoning")),
-    ("time per call, mean", lambda group: _seconds(group.mean(DURATION))),
-    ("  median, about", lambda group: _seconds(group.median(DURATION))),
-    ("  slowest, at most", lambda group: _seconds(group.bound(DURATION))),
-    ("streams: first chunk after", lambda group: _seconds(group.mean(FIRST_CHUNK))),
-    ("  first text after", lambda group: _seconds(group.mean(FIRST_TEXT))),
+    ("time per call, mean", lambda group: seconds(group.mean(DURATION))),
+    ("  median, about", lambda group: seconds(group.median(DURATION))),
+    ("  slowest, at most", lambda group: seconds(group.bound(DURATION))),
+    ("streams: first chunk after", lambda group: seconds(group.mean(FIRST_CHUNK))),
+    ("  first text after", lambda group: seconds(group.mean(FIRST_TEXT))),
 )
 
 
@@ -59,27 +61,27 @@ class View:
     def title(self, target: Target) -> None:
         """Say who talks to whom."""
         self._print("otel-llm", "bold", f" {version('otel-llm')}")
-        self._print("", "", f"The openai client {version('openai')} talks to {target.name}, model {target.model}.")
+        self._print(f"The openai client {version('openai')} talks to {target.model} on {target.name}.", "")
         self._head("Calls", "what the program itself sees")
 
     def begin(self, name: str) -> None:
         """Name the call that begins."""
-        self._console.print(Text(f"{name:<{INDENT}}"), end="")
-        self._column = INDENT
+        self._console.print(Text(f"{name:<{ANSWERS}}"), end="")
+        self._column = ANSWERS
 
-    def word(self, text: str, style: str = "") -> None:
+    def word(self, text: str, style: str = "", *, last: bool = False) -> None:
         """Show a piece of an answer as it arrives, in what room is left on the line."""
-        room = self._console.width - self._column - 1
-        shown = text.replace("\n", " ")
-        if len(shown) > room:
-            shown = shown[: max(room - 3, 0)].ljust(room, ".") if room > 0 else ""
+        room = max(self._console.width - self._column - 1, 0)
+        text = text.replace("\n", " ")
+        if len(text) > room - (0 if last else 3):
+            text = crop(text + " " * room, room)
         self._column += len(text)
-        self._console.print(Text(shown, style), end="", soft_wrap=True)
+        self._console.print(Text(text, style), end="", soft_wrap=True)
         self._console.file.flush()
 
     def end(self, result: str, style: str = "") -> None:
         """Show what came of the call, and end its line."""
-        self.word(result, style)
+        self.word(result, style, last=True)
         self._console.print()
 
     def fail(self, message: str) -> int:
@@ -89,21 +91,27 @@ class View:
 
     def trace(self, spans: Sequence[ReadableSpan]) -> None:
         """Show the spans as a tree."""
+        self._head("Trace", "the application, its calls, their HTTP requests")
+        rows = list(tree(spans, plain=self._plain))
         wide = self._console.width >= WIDE
-        self._head("Trace", "spans of the application, of each call, of each HTTP request")
-        table = self._table("span", "time", *(("tokens in", "out") if wide else ()))
-        table.add_column("outcome", no_wrap=True)
-        for guide, span in tree(spans, plain=self._plain):
+        rest = self._console.width - (len("  9.99 s  tokens  9999  ") if wide else len("  9.99 s  "))
+        room = min(max(len(guide + span.name) for guide, span in rows), rest - 20)
+        table = self._table("span", "time", *(("tokens\nin", "out") if wide else ()))
+        table.add_column("outcome", no_wrap=True, vertical="bottom")
+        for guide, span in rows:
             attributes = span.attributes or {}
-            tokens = (attributes.get(names.GEN_AI_USAGE_INPUT_TOKENS), attributes.get(names.GEN_AI_USAGE_OUTPUT_TOKENS))
-            counts = ["" if number is None else str(number) for number in tokens] if wide else []
-            base = "dim" if names.HTTP_REQUEST_METHOD in attributes else ""
-            name = Text.assemble((guide, "dim"), (span.name, base or ("bold" if is_call(span) else "cyan")))
+            request = names.HTTP_REQUEST_METHOD in attributes
+            kind = "dim" if request else "bold" if names.GEN_AI_OPERATION_NAME in attributes else "cyan"
             retried = "yellow" if names.OTEL_LLM_RETRIES in attributes else ""
             state = "red" if names.ERROR_TYPE in attributes else retried
-            lasted = _seconds(((span.end_time or 0) - (span.start_time or 0)) / 1e9)
-            outcome = Text(", ".join(outcomes(attributes)[: None if wide else 1]), f"{base} {state}".strip())
-            table.add_row(name, Text(lasted, base), *counts, outcome)
+            base = "dim " if request else ""
+            tokens = (attributes.get(names.GEN_AI_USAGE_INPUT_TOKENS), attributes.get(names.GEN_AI_USAGE_OUTPUT_TOKENS))
+            table.add_row(
+                Text.assemble((guide, "dim"), (crop(span.name, room - len(guide)), kind)),
+                Text(seconds(((span.end_time or 0) - (span.start_time or 0)) / 1e9), base),
+                *(["" if number is None else str(number) for number in tokens] if wide else []),
+                Text(crop(", ".join(outcomes(attributes)[: None if wide else 1]), rest - room), base + state),
+            )
         self._show(table)
 
     def page(self, url: str) -> None:
@@ -115,10 +123,13 @@ class View:
             self._head("Metrics page", "all of it, as Prometheus reads it")
             self._console.file.write(page)
             return
-        lines = excerpt(page, self._console.width)
+        lines = excerpt(page, max(self._console.width, WIDTH), "..." if self._plain else "…")
         self._head("Metrics page", f"{len(lines)} of its {len(page.splitlines())} lines, most labels left out")
         for line in lines:
-            self._console.print(Text(line, "dim" if line.startswith("#") else ""), soft_wrap=True)
+            name, brace, labels = line.partition("{")
+            labels, space, value = labels.rpartition(" ")
+            styled = Text.assemble((name, "" if brace else "dim"), (brace + labels, "dim"), (space + value, "bold"))
+            self._console.print(styled, soft_wrap=True)
 
     def served(self, url: str, *, stays: bool) -> None:
         """Say where the page is."""
@@ -130,9 +141,9 @@ class View:
             self._print("make demo DEMO=--serve", "bold", "  keeps it, at http://localhost:9464/metrics")
 
     def _measured(self, groups: Sequence[Measured]) -> None:
-        self._head("Measured", "for each model, read back from the metrics page")
-        room = max((self._console.width - INDENT) // max(len(groups), 1) - 2, 10)
-        headers = ("\n".join([group.operation, *textwrap.wrap(group.model, room)]) for group in groups)
+        self._head("Measured", "by model, read back from the metrics page")
+        room = max((self._console.width - LABELS) // max(len(groups), 1) - 2, 10)
+        headers = (f"{group.operation}\n{broken(group.model, room)}" for group in groups)
         table = self._table("", *headers)
         for label, read in ROWS:
             values = [read(group) for group in groups]
@@ -144,10 +155,13 @@ class View:
 
     def _table(self, first: str, *numbers: str) -> Table:
         """Make a table whose first column is text and whose further ones are numbers."""
-        table = Table(box=None if self._plain else box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim")
-        table.add_column(first, no_wrap=True)
+        lines, padding = (None, (0, 1)) if self._plain else (box.SIMPLE_HEAD, (0, 1, 0, 0))
+        table = Table(
+            box=lines, padding=padding, pad_edge=False, show_edge=False, header_style="dim", border_style="dim"
+        )
+        table.add_column(first, no_wrap=True, vertical="bottom")
         for header in numbers:
-            table.add_column(header, justify="right", no_wrap=True)
+            table.add_column(header, justify="right", no_wrap=True, vertical="bottom")
         return table
 
     def _show(self, table: Table) -> None:
@@ -162,7 +176,19 @@ class View:
         self._console.print()
 
     def _print(self, text: str, style: str, more: str = "", style_of_more: str = "") -> None:
-        self._console.print(Text.assemble((text, style), (more, style_of_more)), soft_wrap=True)
+        self._console.print(Text.assemble((text, style), (more, style_of_more)))
+
+
+def crop(text: str, room: int) -> str:
+    """Cut a text that has not enough room, and mark the cut."""
+    return text if len(text) <= room else f"{text[: max(room - 3, 0)]}..."[: max(room, 0)]
+
+
+def broken(name: str, room: int) -> str:
+    """Break the name of a model at its hyphens where it has not enough room."""
+    if len(name) <= room:
+        return name
+    return "\n".join(line.replace(" ", "") for line in textwrap.wrap(name.replace("-", "- "), room))
 
 
 def tree(spans: Sequence[ReadableSpan], *, plain: bool) -> Iterator[tuple[str, ReadableSpan]]:
@@ -183,11 +209,6 @@ def tree(spans: Sequence[ReadableSpan], *, plain: bool) -> Iterator[tuple[str, R
     return below(None, "")
 
 
-def is_call(span: ReadableSpan) -> bool:
-    """Whether the span is that of an LLM call."""
-    return names.GEN_AI_OPERATION_NAME in (span.attributes or {})
-
-
 def outcomes(attributes: Mapping[str, Any]) -> list[str]:
     """Tell what came of a call or a request, the most important first."""
     status = attributes.get(names.HTTP_RESPONSE_STATUS_CODE)
@@ -200,18 +221,18 @@ def outcomes(attributes: Mapping[str, Any]) -> list[str]:
         found.append(str(attributes[names.ERROR_TYPE]))
     chunks = attributes.get(names.OTEL_LLM_STREAM_CHUNKS)
     if attributes.get(names.OTEL_LLM_STREAM_OUTCOME) == "closed":
-        found.append(f"left after {chunks} chunks")
+        found.append(f"left at chunk {chunks}")
     else:
         found += attributes.get(names.GEN_AI_RESPONSE_FINISH_REASONS, ())
         found += [f"{chunks} chunks"] if chunks else []
     if names.OTEL_LLM_TIME_TO_FIRST_TEXT in attributes:
-        found.append(f"first text {_seconds(attributes[names.OTEL_LLM_TIME_TO_FIRST_TEXT])}")
+        found.append(f"first text {seconds(attributes[names.OTEL_LLM_TIME_TO_FIRST_TEXT])}")
     if attributes.get(names.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS):
-        found.append(f"{attributes[names.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS]} tokens spent on reasoning")
+        found.append(f"{attributes[names.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS]} reasoning tokens")
     return found
 
 
-def _seconds(seconds: float | None) -> str:
+def seconds(seconds: float | None) -> str:
     """Spell a duration with at most three digits of it."""
     if seconds is None:
         return ""

@@ -13,8 +13,12 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import REGISTRY, CollectorRegistry, Metric
-from prometheus_client import make_wsgi_app as _make_wsgi_app  # pyright: ignore[reportUnknownVariableType]
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Metric,
+    make_wsgi_app,  # pyright: ignore[reportUnknownVariableType]
+)
 
 from otel_llm_semconv import environment as variables
 
@@ -132,7 +136,7 @@ class _Named:
 
 def _app(registry: CollectorRegistry) -> WSGIApplication:
     """Return the application: that of `prometheus_client`, with HEAD, and with a log line for a page that fails."""
-    page: Any = _make_wsgi_app(_Named(registry))
+    page: Any = make_wsgi_app(_Named(registry))  # pyright: ignore[reportUnknownVariableType]
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         answer: list[tuple[str, list[tuple[str, str]]]] = []

@@ -186,14 +186,14 @@ def translate(readings: Iterable[Reading], memory: Memory, taken: Collection[str
     """
     drafts: dict[tuple[str, str], _Draft] = {}
     targets: list[Labels] = []
-    for reading in readings:
+    for reader, reading in enumerate(readings):
         targets += [target for target in reading.targets if target not in targets]
         for stream in reading.streams:
             key = stream.name, stream.kind
             draft = drafts.get(key)
             if draft is None:
                 draft = drafts[key] = _Draft(stream)
-            draft.add(stream, memory)
+            draft.add(stream, reader, memory)
     families = _with_own_names(drafts.values(), targets, set(taken), memory)
     if memory.exemplars:
         live = {(draft.name, series) for draft in drafts.values() for series in draft.live()}
@@ -217,10 +217,10 @@ class _Draft:
         self.documentation = stream.documentation
         self.rows: dict[Series, tuple[Labels, Value]] = {}
         self._keys: set[str] = set()
-        self._fed_by: dict[Series, int] = {}
+        self._fed_by: dict[Series, tuple[int, int]] = {}
         self._streams = 0
 
-    def add(self, stream: Stream, memory: Memory) -> None:
+    def add(self, stream: Stream, reader: int, memory: Memory) -> None:
         """Add the series of a stream, each on a line of its own while there is room, else to the overflow."""
         if stream.documentation != self.documentation:
             _warn_once(self.name, "it is described in two ways; the first is shown")
@@ -229,10 +229,16 @@ class _Draft:
         overflow = {**stream.base, OTEL_METRIC_OVERFLOW_LABEL: "true"}
         beyond = _series(overflow)
         self._streams += 1
+        this = reader, self._streams
         for labels, series, value in stream.points:
-            if self._fed_by.setdefault(series, self._streams) != self._streams:
-                _warn_once(self.name, "two instruments or two readers feed one series; the first is shown")
+            first = self._fed_by.setdefault(series, this)
+            if first[0] != reader:
+                # Most likely the same measurements again.
+                _warn_once(self.name, "two readers feed one series; the first is shown")
                 continue
+            if first != this:
+                how = "their sum" if stream.additive else "the last"
+                _warn_once(self.name, "two instruments feed one series; %s is shown", how)
             # The overflow of the SDK itself, from 1.45.2 on, is ours too.
             if series != beyond and series not in admitted:
                 if key not in memory.full and len(admitted) < stream.max_series:
@@ -307,7 +313,7 @@ def _with_own_names(drafts: Collection[_Draft], targets: list[Labels], taken: se
         form = chosen.get((draft.name, draft.kind))
         if form is not None:
             families.append(draft.shown_as(*form, memory))
-    return families
+    return [family for family in families if family.samples]
 
 
 def _take(forms: Iterable[tuple[str, str]], taken: set[str]) -> tuple[str, str] | None:
@@ -431,8 +437,7 @@ def _merge_exemplars(
 
 @lru_cache(maxsize=256)
 def _spelled(bounds: tuple[float, ...]) -> tuple[str, ...]:
-    spell: Callable[[float], str] = floatToGoString
-    return tuple(map(spell, bounds))
+    return tuple(map(floatToGoString, bounds))  # pyright: ignore[reportUnknownArgumentType]
 
 
 def _scope_labels(scope: InstrumentationScope) -> Labels:

@@ -13,6 +13,8 @@ from tests.openai.styles import opened
 @pytest.fixture(autouse=True)
 def _closed() -> Generator[None]:  # pyright: ignore[reportUnusedFunction]
     """Close the clients, so that no socket is left for the collector to warn of."""
+    # What is there already is no business of the collector's: a collection takes a millisecond instead of a hundred.
+    gc.freeze()
     yield
     while opened:
         opened.pop().close()
