@@ -48,7 +48,6 @@ class Call:
     system_instructions: list[dict[str, Any]] | None = None
     tool_definitions: list[dict[str, Any]] | None = None
 
-    open: bool = False
     started_at_ns: int = 0
     started_at: float = 0.0
     ended_at: float = 0.0
@@ -83,6 +82,15 @@ class Call:
 
     def __init__(self) -> None:
         self.attributes = {}
+        self._ends = [True]
+
+    def end_once(self) -> bool:
+        """Return True to the first who ends this call, and False to everybody after."""
+        try:
+            # One step of the interpreter, so that of two threads only one gets through.
+            return self._ends.pop()
+        except IndexError:
+            return False
 
     @property
     def duration(self) -> float:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextvars import Token
 from typing import Any, NamedTuple
+
+from opentelemetry import context as context_api
+from opentelemetry.context import Context
 
 from otel_llm.call import Call
 from otel_llm.context import current_exchange
 from otel_llm.faults import guarded
 from otel_llm.foreign import is_instrumented
 from otel_llm.streams import Tap, read_answer, watch
-from otel_llm.telemetry import Active, Telemetry, suppressed
+from otel_llm.telemetry import Telemetry, suppressed
 from otel_llm.wire.body import Body
 from otel_llm.wire.format import Format
 from otel_llm.wire.headers import read_headers
@@ -33,21 +37,26 @@ class Server(NamedTuple):
 class Exchange:
     """The request of one call while it is under way."""
 
-    __slots__ = ("_active", "_answer", "_call", "_format", "_raw", "_status", "_tap", "_telemetry")
+    _format: Format
+    _call: Call | None = None
+    _answer: Any = None
+    _tap: Tap | None = None
+    _raw = False
+    _exchange_token: Token[object] | None = None
+    _context_token: Token[Context] | None = None
+    last_status: int | None = None
+    """Status of the last failed attempt."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
-        self._call: Call | None = None
-        self._active: Active | None = None
-        self._answer: Any = None
-        self._tap: Tap | None = None
-        self._raw = False
-        self._status: int | None = None
 
-    @guarded
     def begin(self, format: Format, server: Server, body: object, *, raw: bool) -> None:
-        """Begin the call and make its span current, unless the user asked for silence."""
-        if suppressed():
+        """Begin the call and make its span current, unless the user asked for silence.
+
+        Unlike the other methods it may raise: the instrumentor that calls it has more to guard than this.
+        """
+        context = context_api.get_current()
+        if context and suppressed(context):
             return
         call = Call()
         call.operation = format.operation
@@ -57,12 +66,14 @@ class Exchange:
         try:
             if isinstance(body, Mapping):
                 self._read_request(call, body)  # pyright: ignore[reportUnknownArgumentType]
-            call.shadowed = is_instrumented(format.operation)
+            if context:
+                call.shadowed = is_instrumented(format.operation, context)
         finally:
-            telemetry = self._telemetry
-            telemetry.begin(call)
+            self._telemetry.begin(call)
             self._call = call
-            self._active = telemetry.activate(call, self)
+            self._exchange_token = current_exchange.set(self)
+            if call.context is not None:
+                self._context_token = context_api.attach(call.context)
 
     def _read_request(self, call: Call, body: Mapping[str, Any]) -> None:
         self._format.read_request(call, body)
@@ -96,13 +107,8 @@ class Exchange:
     def attempted(self, response: Any) -> None:
         """Take note of an attempt that failed with a status, and may be tried again."""
         if self._call is not None:
-            self._status = response.status_code
+            self.last_status = response.status_code
             read_headers(self._call, response.headers.raw)
-
-    @property
-    def last_status(self) -> int | None:
-        """Status of the last failed attempt."""
-        return self._status
 
     @guarded
     def returned(self, result: object) -> None:
@@ -136,9 +142,14 @@ class Exchange:
             self._telemetry.end(call, error)
 
     def _leave(self) -> None:
-        active, self._active = self._active, None
-        if active is not None:
-            self._telemetry.deactivate(active)
+        """Leave the context as it was, also where a coroutine is closed in a context that is not its own."""
+        try:
+            if self._context_token is not None:
+                self._context_token.var.reset(self._context_token)
+            if self._exchange_token is not None:
+                self._exchange_token.var.reset(self._exchange_token)
+        except (ValueError, RuntimeError):
+            pass
 
 
 def retry_reason(status: int | None, error: BaseException | None) -> str:

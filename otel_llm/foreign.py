@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from opentelemetry import context as context_api
+import sys
+from typing import NamedTuple
+
 from opentelemetry import trace
+from opentelemetry.context import Context
 
 from otel_llm_semconv.values import Operation
+
+
+class Covered(NamedTuple):
+    """What of a call another instrumentation makes already."""
+
+    span: bool = False
+    metrics: bool = False
+
+
+NOTHING = Covered()
+_ALL = Covered(span=True, metrics=True)
+_SPAN_ONLY = Covered(span=True)
 
 _CONTEXT_KEYS = {
     Operation.EMBEDDINGS: "opentelemetry.genai.client.embedding.context",
@@ -15,25 +30,50 @@ _CONTEXT_KEYS = {
 _INFERENCE_KEY = "opentelemetry.genai.client.inference.context"
 """Context keys that ``opentelemetry-util-genai`` 1.x sets around an operation of any vendor."""
 
-_SCOPES = frozenset(
-    {
-        "opentelemetry.instrumentation.openai_v2",
-        "opentelemetry.util.genai.handler",
-        "opentelemetry.instrumentation.openai.v1",
-        "openinference.instrumentation.openai",
-        "openlit.otel.tracing",
-    }
-)
-"""Scopes of instrumentations that leave no key, but a span of their own around the client's request."""
+_SCOPE = "opentelemetry.util.genai.handler"
+"""Scope of the spans of ``opentelemetry-util-genai`` 0.x, which sets no key."""
+
+_OPENLLMETRY = "opentelemetry.instrumentation.openai"
+_OPENAI_V2 = "opentelemetry.instrumentation.openai_v2"
+_WRAPPERS = {
+    f"{_OPENAI_V2}.patch": _ALL,
+    f"{_OPENLLMETRY}.shared.chat_wrappers": _ALL,
+    f"{_OPENLLMETRY}.shared.embeddings_wrappers": _ALL,
+    f"{_OPENLLMETRY}.shared.completion_wrappers": _SPAN_ONLY,
+    f"{_OPENLLMETRY}.v1.responses_wrappers": _SPAN_ONLY,
+}
+"""Modules of the wrappers that leave nothing in the context by which to know them when their span is sampled out, or is
+made afterwards."""
+_NEAR = 24
+"""How many frames a wrapper of the client's method can be away from the client's request."""
 
 
-def is_instrumented(operation: str) -> bool:
-    """Whether another instrumentation already covers this operation here."""
-    context = context_api.get_current()
+def covered(operation: str, context: Context) -> Covered:
+    """Return what another instrumentation makes of this operation, as seen from inside the client's request."""
     if _CONTEXT_KEYS.get(operation, _INFERENCE_KEY) in context:
-        return True
+        return _ALL
     span = trace.get_current_span(context)
-    if span is trace.INVALID_SPAN:
-        return False
     scope = getattr(span, "instrumentation_scope", None)
-    return scope is not None and scope.name in _SCOPES
+    if scope is not None and scope.name == _SCOPE:
+        return _ALL
+    if _OPENAI_V2 in sys.modules or _OPENLLMETRY in sys.modules:
+        return _by_caller()
+    return NOTHING
+
+
+def is_instrumented(operation: str, context: Context) -> bool:
+    """Whether another instrumentation makes both the span and the points of this operation."""
+    return covered(operation, context) == _ALL
+
+
+def _by_caller() -> Covered:
+    """Look who called: a wrapper waits on the stack for as long as the request is under way, in a coroutine too."""
+    frame = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
+    for _ in range(_NEAR):
+        found = _WRAPPERS.get(frame.f_globals.get("__name__", ""))
+        if found is not None:
+            return found
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return NOTHING

@@ -69,16 +69,19 @@ class Ledger:
         call.start_key = key
 
     def leave(self, call: Call) -> None:
-        """Count the call as no longer in flight."""
+        """Count the call as no longer in flight, and as nothing else."""
         key = call.start_key
         if key is not None:
             with self._lock:
                 self.active[key] -= 1
 
     def end(self, call: Call) -> None:
-        """Add the finished call to its row."""
+        """Count the call as no longer in flight and add it to its row."""
         key = call.series
+        start_key = call.start_key
         with self._lock:
+            if start_key is not None:
+                self.active[start_key] -= 1
             row = self.rows.get(key)
             if row is None:
                 row = self._new_row(key)
@@ -102,9 +105,9 @@ class Ledger:
                 row.modalities = _added(row.modalities, call.modality_tokens)
             for reason in call.retry_reasons:
                 row.retries = _added(row.retries, {reason: 1})
-            if call.rate_limits and call.start_key:
+            if call.rate_limits and start_key:
                 # The keys of the calls in flight are capped already.
-                self.rate_limits.setdefault(call.start_key, {}).update(call.rate_limits)
+                self.rate_limits.setdefault(start_key, {}).update(call.rate_limits)
 
     def _new_row(self, key: Key) -> Row:
         if len(self.rows) >= self.max_series:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from contextvars import Token
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
@@ -14,7 +13,7 @@ from opentelemetry.context import Context
 from otel_llm import faults
 from otel_llm.call import Call
 from otel_llm.config import Capture, Content, Settings
-from otel_llm.context import current_attributes, current_exchange, current_labels
+from otel_llm.context import current_attributes, current_labels
 from otel_llm.errors import error_message, error_type
 from otel_llm.ledger import Ledger
 from otel_llm.sinks.metrics import Metrics
@@ -27,13 +26,6 @@ if TYPE_CHECKING:
     from otel_llm.sinks.events import Events
 
 _Sink = Callable[[Call], None]
-
-
-class Active(NamedTuple):
-    """What to take back when a request returns."""
-
-    exchange: Token[object]
-    context: Token[Context] | None
 
 
 class Telemetry:
@@ -71,7 +63,6 @@ class Telemetry:
         """
         if self._late:
             self.settle()
-        call.open = True
         call.started_at_ns = time.time_ns()
         call.started_at = time.perf_counter()
         try:
@@ -85,20 +76,6 @@ class Telemetry:
         except Exception:
             faults.fault("begin")
 
-    def activate(self, call: Call, exchange: object) -> Active:
-        """Make the call's span current and mark the context with the exchange, until `deactivate`."""
-        context = call.context
-        return Active(current_exchange.set(exchange), None if context is None else context_api.attach(context))
-
-    def deactivate(self, active: Active) -> None:
-        """Take `activate` back; never raises, also where a coroutine is closed in a context that is not its own."""
-        for token in active:
-            if token is not None:
-                try:
-                    token.var.reset(token)  # type: ignore[arg-type]  # each token fits its own variable
-                except (ValueError, RuntimeError):
-                    pass
-
     def end(self, call: Call, error: BaseException | None = None, at: float | None = None) -> None:
         """End the call and hand it to every sink; only the first of several ends counts. Never raises.
 
@@ -107,8 +84,7 @@ class Telemetry:
             error: what ended it, or None for success.
             at: when it ended, in seconds of ``time.perf_counter``; now, if not given.
         """
-        # One dict operation, so that of two threads that end the same call only one gets through.
-        if not call.__dict__.pop("open", False):
+        if not call.end_once():
             return
         call.ended_at = time.perf_counter() if at is None else at
         try:
@@ -116,6 +92,7 @@ class Telemetry:
         except Exception:
             faults.fault("end")
         if call.dropped:
+            self.ledger.leave(call)
             return
         for place, sink in self._sinks:
             try:
@@ -124,7 +101,6 @@ class Telemetry:
                 faults.fault(place)
 
     def _complete(self, call: Call, error: BaseException | None) -> None:
-        self.ledger.leave(call)
         if error is not None:
             call.error = error
             call.error_type = error_type(error)
@@ -171,7 +147,6 @@ class Telemetry:
                 return
 
 
-def suppressed() -> bool:
+def suppressed(context: Context) -> bool:
     """Whether the user asked for no instrumentation here, by ``suppress_instrumentation()``."""
-    context: Context = context_api.get_current()
     return bool(context.get(context_api._SUPPRESS_INSTRUMENTATION_KEY) or context.get("suppress_instrumentation"))

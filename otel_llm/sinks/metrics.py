@@ -61,11 +61,11 @@ class Family:
         return attributes
 
 
-class Distribution:
+class Distribution(Family):
     """A histogram and its series."""
 
     def __init__(self, meter: Meter, metric: Metric, max_series: int) -> None:
-        self._family = Family(metric, max_series)
+        super().__init__(metric, max_series)
         self._record = meter.create_histogram(
             metric.name,
             metric.unit,
@@ -75,7 +75,8 @@ class Distribution:
 
     def record(self, value: Value, key: Key, context: Context | None) -> None:
         """Record a value under the key's series; the context's span becomes the exemplar."""
-        self._record(value, self._family.attributes(key), context)
+        attributes = self._attributes.get(key)
+        self._record(value, self._admit(key) if attributes is None else attributes, context)
 
 
 class Metrics:
@@ -114,27 +115,28 @@ class Metrics:
     def _record_conventions(self, call: Call) -> None:
         context = call.context
         series = call.series
-        with_error = (*series, call.error_type)
+        duration = call.ended_at - call.started_at
         inference = call.operation in INFERENCE_OPERATIONS
+        with_error = (*series, call.error_type)
         for histogram in self._inference_duration if inference else self._operation_duration:
-            histogram.record(call.duration, with_error, context)
-        input_tokens, output_tokens = call.input_tokens, call.output_tokens
-        if input_tokens is not None:
+            histogram.record(duration, with_error, context)
+        tokens = call.input_tokens
+        if tokens is not None:
             for histogram in self._token_usage:
-                histogram.record(input_tokens, (*series, TokenType.INPUT), context)
+                histogram.record(tokens, (*series, TokenType.INPUT), context)
             if inference:
                 for histogram in self._input_tokens:
-                    histogram.record(input_tokens, with_error, context)
-        if output_tokens is not None:
+                    histogram.record(tokens, with_error, context)
+        tokens = call.output_tokens
+        if tokens is not None:
             for histogram in self._token_usage:
-                histogram.record(output_tokens, (*series, TokenType.OUTPUT), context)
+                histogram.record(tokens, (*series, TokenType.OUTPUT), context)
             if inference:
                 for histogram in self._output_tokens:
-                    histogram.record(output_tokens, with_error, context)
-        first_chunk = call.time_to_first_chunk
-        if first_chunk is not None:
+                    histogram.record(tokens, with_error, context)
+        if call.first_chunk_at is not None:
             for histogram in self._first_chunk:
-                histogram.record(first_chunk, series, context)
+                histogram.record(call.first_chunk_at - call.started_at, series, context)
 
     def _record_stream(self, call: Call) -> None:
         context = call.context

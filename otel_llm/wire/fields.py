@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 _LARGEST = 2**63 - 1
 
 
-def field(value: object, name: str) -> Any:
-    """Return the field of a mapping or of a client object, or None. Never runs a property of the object."""
+_NOTHING: Mapping[str, Any] = {}
+
+
+def fields(value: object) -> Mapping[str, Any]:
+    """Return the fields of a mapping or of a client object, none for anything else. Runs no property of the object."""
     if isinstance(value, dict):
-        return value.get(name)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    own = getattr(value, "__dict__", None)
+        return cast("dict[str, Any]", value)
+    own: dict[str, Any] | None = getattr(value, "__dict__", None)
     if own is None:
-        return None
-    try:
-        return own[name]
-    except KeyError:
-        # Fields that this version of the client does not know are kept by pydantic beside its own.
-        extra = getattr(value, "__pydantic_extra__", None)
-        return extra.get(name) if extra else None
+        return _NOTHING
+    # Fields that this version of the client does not know are kept by pydantic beside its own.
+    extra: dict[str, Any] | None = getattr(value, "__pydantic_extra__", None)
+    return {**extra, **own} if extra else own
+
+
+def field(value: object, name: str) -> Any:
+    """Return one field of a mapping or of a client object, or None."""
+    return fields(value).get(name)
 
 
 def items(value: object) -> list[Any]:

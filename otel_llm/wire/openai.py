@@ -11,7 +11,7 @@ from typing import Any
 
 from otel_llm.call import Call
 from otel_llm.wire import openai_content as content
-from otel_llm.wire.fields import count, field, integer, items, number, strings, text
+from otel_llm.wire.fields import count, field, fields, integer, items, number, strings, text
 from otel_llm.wire.format import Format
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv.errors import ErrorType
@@ -141,6 +141,8 @@ def _read_responses_request(call: Call, body: Mapping[str, Any]) -> None:
 
 
 def _read_conversation(call: Call, conversation: object) -> None:
+    if conversation is None:
+        return
     identifier = text(conversation) or text(field(conversation, "id"))
     if identifier:
         call.attributes[names.GEN_AI_CONVERSATION_ID] = identifier
@@ -153,14 +155,14 @@ def _read_embeddings_request(call: Call, body: Mapping[str, Any]) -> None:
 # answers
 
 
-def _read_identity(call: Call, answer: object) -> None:
+def _read_identity(call: Call, answer: Mapping[str, Any]) -> None:
     """Read what every answer and every chunk repeats; later values win, missing ones change nothing."""
-    call.response_id = text(field(answer, "id")) or call.response_id
-    call.response_model = text(field(answer, "model")) or call.response_model
-    tier = text(field(answer, "service_tier"))
+    call.response_id = text(answer.get("id")) or call.response_id
+    call.response_model = text(answer.get("model")) or call.response_model
+    tier = text(answer.get("service_tier"))
     if tier:
         _set_openai(call, names.OPENAI_RESPONSE_SERVICE_TIER, tier)
-    fingerprint = text(field(answer, "system_fingerprint"))
+    fingerprint = text(answer.get("system_fingerprint"))
     if fingerprint:
         _set_openai(call, names.OPENAI_RESPONSE_SYSTEM_FINGERPRINT, fingerprint)
 
@@ -169,58 +171,64 @@ def read_usage(call: Call, usage: object) -> None:
     """Read a ``usage`` object of either spelling (``prompt_tokens``, ``input_tokens``); what is absent stays absent."""
     if usage is None:
         return
-    prompt = count(field(usage, "prompt_tokens"))
+    own = fields(usage)
+    prompt = count(own.get("prompt_tokens"))
     if prompt is None:
-        prompt = count(field(usage, "input_tokens"))
-    completion = count(field(usage, "completion_tokens"))
+        prompt = count(own.get("input_tokens"))
+    completion = count(own.get("completion_tokens"))
     if completion is None:
-        completion = count(field(usage, "output_tokens"))
+        completion = count(own.get("output_tokens"))
     if prompt is not None:
         call.input_tokens = prompt
     if completion is not None:
         call.output_tokens = completion
-    given = field(usage, "prompt_tokens_details") or field(usage, "input_tokens_details")
-    if given:
-        cached = count(field(given, "cached_tokens"))
+    details = own.get("prompt_tokens_details") or own.get("input_tokens_details")
+    if details:
+        given = fields(details)
+        cached = count(given.get("cached_tokens"))
         if cached is not None:
             call.cache_read_tokens = cached
-        written = count(field(given, "cache_write_tokens"))
+        written = count(given.get("cache_write_tokens"))
         if written is not None:
             call.cache_write_tokens = written
         _read_modalities(call, given, _INPUT_MODALITIES)
-    made = field(usage, "completion_tokens_details") or field(usage, "output_tokens_details")
-    if made:
-        reasoning = count(field(made, "reasoning_tokens"))
+    details = own.get("completion_tokens_details") or own.get("output_tokens_details")
+    if details:
+        made = fields(details)
+        reasoning = count(made.get("reasoning_tokens"))
         if reasoning is not None:
             call.reasoning_tokens = reasoning
         _read_modalities(call, made, _OUTPUT_MODALITIES)
 
 
-def _read_modalities(call: Call, details: object, table: dict[str, str]) -> None:
+def _read_modalities(call: Call, details: Mapping[str, Any], table: dict[str, str]) -> None:
     for key, name in table.items():
-        tokens = count(field(details, key))
-        if tokens:
+        tokens = details.get(key)
+        if tokens and count(tokens):
             if call.modality_tokens is None:
                 call.modality_tokens = {}
             call.modality_tokens[name] = tokens
 
 
 def _read_choices_answer(call: Call, answer: object) -> None:
-    _read_identity(call, answer)
-    read_usage(call, field(answer, "usage"))
+    own = fields(answer)
+    _read_identity(call, own)
+    read_usage(call, own.get("usage"))
     call.finish_reasons = tuple(
-        [text(field(choice, "finish_reason")) or FinishReason.ERROR for choice in items(field(answer, "choices"))]
+        [text(field(choice, "finish_reason")) or FinishReason.ERROR for choice in items(own.get("choices"))]
     )
 
 
 def _read_choices_chunks(call: Call, chunks: Sequence[object]) -> None:
     reasons: dict[int, str] = {}
     for chunk in chunks:
-        _read_identity(call, chunk)
-        read_usage(call, field(chunk, "usage"))
-        for choice in items(field(chunk, "choices")):
-            index = integer(field(choice, "index")) or 0
-            reason = text(field(choice, "finish_reason"))
+        own = fields(chunk)
+        _read_identity(call, own)
+        read_usage(call, own.get("usage"))
+        for choice in items(own.get("choices")):
+            made = fields(choice)
+            index = integer(made.get("index")) or 0
+            reason = text(made.get("finish_reason"))
             if reason:
                 reasons[index] = reason
             else:
@@ -229,19 +237,20 @@ def _read_choices_chunks(call: Call, chunks: Sequence[object]) -> None:
 
 
 def _read_responses_answer(call: Call, answer: object) -> None:
-    _read_identity(call, answer)
-    read_usage(call, field(answer, "usage"))
-    _read_conversation(call, field(answer, "conversation"))
-    status = field(answer, "status")
+    own = fields(answer)
+    _read_identity(call, own)
+    read_usage(call, own.get("usage"))
+    _read_conversation(call, own.get("conversation"))
+    status = own.get("status")
     if status == "completed":
         call.finish_reasons = (FinishReason.STOP,)
     elif status == "incomplete":
-        reason = text(field(field(answer, "incomplete_details"), "reason"))
+        reason = text(field(own.get("incomplete_details"), "reason"))
         call.finish_reasons = (_INCOMPLETE.get(reason or "", reason or FinishReason.ERROR),)
     elif status in ("failed", "cancelled"):
         call.finish_reasons = (FinishReason.ERROR,)
     if status == "failed":
-        _read_failure(call, field(answer, "error"))
+        _read_failure(call, own.get("error"))
 
 
 def _read_failure(call: Call, error: object) -> None:
@@ -258,7 +267,7 @@ def _read_responses_chunks(call: Call, chunks: Sequence[object]) -> None:
             if kind in _TERMINAL_EVENTS:
                 _read_responses_answer(call, response)
             else:
-                _read_identity(call, response)
+                _read_identity(call, fields(response))
         elif kind == "error":
             _read_failure(call, chunk)
     if not call.finish_reasons:

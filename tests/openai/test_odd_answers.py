@@ -11,7 +11,7 @@ import openai
 import pytest
 
 import otel_llm
-from otel_llm import faults, ledger, streams, telemetry
+from otel_llm import exchange, faults, ledger, telemetry
 from otel_llm.sinks import metrics, spans
 from otel_llm.testing import Seen, capture
 from otel_llm.testing.server import Reply, ScriptedServer, sse
@@ -164,13 +164,15 @@ PLACES: dict[str, tuple[Any, str]] = {
     "read chunks": (wire.CHAT, "read_chunks"),
     "first text": (wire.CHAT, "has_text"),
     "ledger begin": (ledger.Ledger, "begin"),
-    "ledger leave": (ledger.Ledger, "leave"),
     "ledger end": (ledger.Ledger, "end"),
     "span begin": (spans.Spans, "begin"),
     "span attributes": (spans, "span_attributes"),
     "metrics": (metrics.Metrics, "end"),
-    "tap": (streams, "Tap"),
-    "activate": (telemetry.Telemetry, "activate"),
+    "tap": (exchange, "Tap"),
+    "read headers": (exchange, "read_headers"),
+    "watch": (exchange, "watch"),
+    "foreign": (exchange, "is_instrumented"),
+    "complete": (telemetry.Telemetry, "_complete"),
 }
 
 

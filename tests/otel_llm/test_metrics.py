@@ -178,7 +178,6 @@ def test_ten_thousand_models_in_bounded_memory() -> None:
         call.input_tokens = 2
         call.rate_limits = {"x": 1}
         ledger.end(call)
-        ledger.leave(call)
 
     assert 101 == len(ledger.rows) == len(ledger.active)
     assert len(ledger.rate_limits) <= 101
