@@ -1,7 +1,7 @@
 """Rounds: each contestant does a short batch, in another order each round; a figure is the median over the rounds.
 
 Processor time is what counts, because other processes share the machine; the wall clock is kept beside it. The garbage
-collector runs as it would in an application, each batch beginning just after a collection.
+collector runs as it would in an application, each batch beginning soon after a collection.
 """
 
 from __future__ import annotations
@@ -93,9 +93,10 @@ def rounds(contestants: Sequence[Contestant], number: int) -> list[Round]:
             found.append({})
             for prepare, warm_up, batches in order:
                 prepare()
-                warm_up(3)
+                warm_up(2)
                 for name, (run, calls) in batches.items():
                     gc.collect()
+                    warm_up(1)
                     found[-1][name] = run(calls)
     finally:
         gc.unfreeze()

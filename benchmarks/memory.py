@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import linear_regression
 
 _SAMPLES = 100
-_SETTLED = 0.2
+_SETTLED = 0.5
 """Part of the calls after which caches are full and growth is growth."""
 
 

@@ -32,10 +32,13 @@ class Line(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Whether the target is met."""
+        """Whether the target is met, as far as the spread lets one say."""
         if self.target is None:
             return ""
-        return "ok" if (self.ours if self.ratio is None else self.ratio.value) <= self.target else "MISSED"
+        value, spread = (self.ours, self.spread or 0.0) if self.ratio is None else self.ratio
+        if value <= self.target:
+            return "ok"
+        return "MISSED" if value - spread > self.target else "unclear"
 
 
 def machine() -> str:
@@ -92,6 +95,7 @@ def _row(line: Line) -> tuple[str, ...]:
 
 
 LEGEND = """\
-Microseconds of processor time that are added to a bare call, medians over interleaved rounds; "noise" is a second bare
-contestant against the first, "+-" half of the 95 % interval, "wall" the same as "ours" by the wall clock. "floor" is
-the same telemetry made by hand with the OTel SDK. No HTTP spans: nothing goes over a network."""
+"bare" is what a call takes without telemetry, the others what they add to it, in processor time: medians over rounds
+in which all take turns. "noise" is bare once more, against itself; "floor" the same telemetry made by hand with the
+OTel SDK; "wall" what ours adds by the wall clock; "+-" half of the 95 % interval. A stream loop is a stream without
+the client's decoding. No HTTP spans: nothing goes over a network."""

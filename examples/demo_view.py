@@ -121,7 +121,7 @@ class View:
         self._measured(measured(page))
         if not self._console.is_terminal:
             self._head("Metrics page", "all of it, as Prometheus reads it")
-            self._console.file.write(page)
+            self._console.out(page, end="", highlight=False)
             return
         lines = excerpt(page, max(self._console.width, WIDTH), "..." if self._plain else "…")
         self._head("Metrics page", f"{len(lines)} of its {len(page.splitlines())} lines, most labels left out")
@@ -169,7 +169,7 @@ class View:
         with self._console.capture() as captured:
             self._console.print(table)
         for line in captured.get().splitlines():
-            self._console.file.write(line.rstrip() + "\n")
+            self._console.out(line.rstrip(), highlight=False)
 
     def _head(self, title: str, explanation: str) -> None:
         self._print(f"\n{title}", "bold magenta", f"  {explanation}", "dim")

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
     from opentelemetry.util.types import AttributeValue
 
+    from otel_llm.ledger import Lane
+
 
 class Call:
     """One logical operation of a client, with all its retries inside.
@@ -29,6 +31,8 @@ class Call:
     """Whether the operation is inference (or embedding), so that it counts in ``gen_ai.client.*``."""
 
     attributes: dict[str, AttributeValue]
+    ends: list[bool]
+    """Taken by the first who ends the call."""
     streaming: bool = False
     """Whether the request asked for a stream."""
     choice_count: int = 1
@@ -77,20 +81,12 @@ class Call:
     context: Context | None = None
     series: tuple[object, ...] = ()
     """Values of the attributes of its metric points, in the order in which the metrics declare them."""
-    start_key: tuple[object, ...] | None = None
-    """The same for what is known at its start."""
+    lane: Lane | None = None
+    """Where the ledger counts it as in flight."""
 
     def __init__(self) -> None:
         self.attributes = {}
-        self._ends = [True]
-
-    def end_once(self) -> bool:
-        """Return True to the first who ends this call, and False to everybody after."""
-        try:
-            # One step of the interpreter, so that of two threads only one gets through.
-            return self._ends.pop()
-        except IndexError:
-            return False
+        self.ends = [True]
 
     @property
     def duration(self) -> float:

@@ -17,6 +17,14 @@ logger = logging.getLogger("otel_llm")
 DEFAULT_SEMCONV: VocabularyChoice = "released"
 DEFAULT_MAX_SERIES = 2000
 
+_VARIABLES = (
+    variables.OTEL_LLM_SEMCONV,
+    variables.OTEL_LLM_MAX_SERIES,
+    variables.OTEL_LLM_LABELS,
+    variables.OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT,
+)
+_told: set[str] = set()
+
 CallHook = Callable[[Call], None]
 ContentHook = Callable[["Content"], "Content | None"]
 
@@ -84,24 +92,32 @@ def resolve_or_default(environ: Mapping[str, str] = os.environ) -> Settings:
     For where nobody could catch an error, and one wrong variable must not cost all telemetry.
     """
     kept: dict[str, str] = {}
-    for name, value in environ.items():
+    for name in _VARIABLES:
         try:
-            resolve(environ={name: value})
-            kept[name] = value
+            written = {name: environ.get(name, "")}
+            resolve(environ=written)
+            kept |= written
         except ValueError as error:
-            logger.error("otel_llm: %s", error)
+            tell(str(error))
     return resolve(environ=kept)
+
+
+def tell(wrong: str) -> None:
+    """Log what is wrong with a setting, once however often it is met."""
+    if wrong not in _told:
+        _told.add(wrong)
+        logger.error("otel_llm: %s", wrong)
 
 
 def _semconv(value: str | None, environ: Mapping[str, str]) -> VocabularyChoice:
     source = "semconv"
     if value is None:
-        source, value = variables.OTEL_LLM_SEMCONV, environ.get(variables.OTEL_LLM_SEMCONV, "").strip().lower()
+        source, value = variables.OTEL_LLM_SEMCONV, environ.get(variables.OTEL_LLM_SEMCONV, "").strip()
         if not value:
             return DEFAULT_SEMCONV
-    if value not in VOCABULARY_CHOICES:
+    if not isinstance(value, str) or value.lower() not in VOCABULARY_CHOICES:
         raise ValueError(f"{source}={value!r}: expected one of {', '.join(VOCABULARY_CHOICES)}")
-    return cast("VocabularyChoice", value)
+    return cast("VocabularyChoice", value.lower())
 
 
 def _max_series(value: int | None, environ: Mapping[str, str]) -> int:
@@ -125,6 +141,8 @@ def _labels(value: Mapping[str, str] | None, environ: Mapping[str, str]) -> Mapp
     if value is not None:
         if not isinstance(value, Mapping) or not all(isinstance(part, str) for pair in value.items() for part in pair):
             raise TypeError("labels must be a mapping of strings to strings")
+        if "" in value:
+            raise ValueError("labels: expected keys that are not empty")
         return dict(value)
     written = environ.get(variables.OTEL_LLM_LABELS, "")
     labels: dict[str, str] = {}
@@ -138,13 +156,13 @@ def _labels(value: Mapping[str, str] | None, environ: Mapping[str, str]) -> Mapp
 
 def _capture(environ: Mapping[str, str]) -> Capture:
     source = variables.OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT
-    written = environ.get(source, "").strip().upper()
+    written = environ.get(source, "").strip()
     if not written:
         return Capture.NO_CONTENT
-    modes = {"NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT"}
-    if written not in modes:
-        raise ValueError(f"{source}={written!r}: expected one of {', '.join(sorted(modes))}")
-    return Capture[written]
+    modes = ("NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT")
+    if written.upper() not in modes:
+        raise ValueError(f"{source}={written!r}: expected one of {', '.join(modes)}")
+    return Capture[written.upper()]
 
 
 def _hook(name: str, hook: Any) -> Any:

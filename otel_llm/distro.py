@@ -6,7 +6,9 @@ import logging
 import os
 from typing import Any
 
-from opentelemetry.instrumentation.distro import BaseDistro
+from opentelemetry.instrumentation.distro import (  # type: ignore[attr-defined]  # untyped as a whole file
+    BaseDistro,
+)
 from opentelemetry.sdk._configuration import _OTelSDKConfigurator  # pyright: ignore[reportPrivateUsage]
 
 from otel_llm import sdk
@@ -15,18 +17,22 @@ from otel_llm_semconv import environment as variables
 logger = logging.getLogger("otel_llm")
 
 
-class Distro(BaseDistro):
+class Distro(BaseDistro):  # type: ignore[misc]  # see the import
     """Choose exporters as `instrument()` does: our page, and OTLP where an endpoint is given."""
 
     def _configure(self, **kwargs: Any) -> None:
-        if sdk.disabled() or os.environ.get(variables.OTEL_CONFIG_FILE):
-            return
-        sdk.default_environment()
+        if not sdk.disabled() and not os.environ.get(variables.OTEL_CONFIG_FILE):
+            sdk.default_environment()
 
 
 class Configurator(_OTelSDKConfigurator):
-    """Upstream's configurator: what it reads was set by `Distro`."""
+    """Upstream's configurator, with what `Distro` has chosen; an error in it does not cost the instrumentations."""
 
     def _configure(self, **kwargs: Any) -> None:
-        if not sdk.disabled():
-            super()._configure(**kwargs)
+        if sdk.disabled():
+            return
+        upstream: Any = super()
+        try:
+            upstream._configure(**kwargs)
+        except Exception as error:
+            logger.error("otel_llm: OpenTelemetry is not set up as the environment asks: %s", error)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from otel_llm_semconv.errors import ErrorType
+
 _names: dict[type[BaseException], str] = {}
 _MOST_NAMES = 1024
 
@@ -18,7 +20,11 @@ def error_type(error: BaseException) -> str:
     if name is None:
         if len(_names) >= _MOST_NAMES:
             _names.clear()
-        name = _names[cls] = _public_name(cls)
+        try:
+            name = _public_name(cls)
+        except Exception:
+            name = ErrorType.OTHER
+        _names[cls] = name
     return name
 
 

@@ -7,16 +7,16 @@ returns anything that the user gets, and none raises.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from contextvars import Token
-from typing import Any, NamedTuple
+from time import perf_counter
+from typing import Any, NamedTuple, cast
 
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
 
 from otel_llm.call import Call
 from otel_llm.context import current_exchange
-from otel_llm.faults import guarded
+from otel_llm.faults import fault, guarded
 from otel_llm.foreign import is_instrumented
 from otel_llm.streams import Tap, read_answer, watch
 from otel_llm.telemetry import Telemetry, suppressed
@@ -64,8 +64,11 @@ class Exchange:
         self._format = format
         self._raw = raw
         try:
-            if isinstance(body, Mapping):
-                self._read_request(call, body)  # pyright: ignore[reportUnknownArgumentType]
+            if isinstance(body, dict):
+                body = cast("dict[str, Any]", body)
+                format.read_request(call, body)
+                if self._telemetry.captures_content and format.read_request_content is not None:
+                    format.read_request_content(call, body)
             if context:
                 call.shadowed = is_instrumented(format.operation, context)
         finally:
@@ -75,27 +78,26 @@ class Exchange:
             if call.context is not None:
                 self._context_token = context_api.attach(call.context)
 
-    def _read_request(self, call: Call, body: Mapping[str, Any]) -> None:
-        self._format.read_request(call, body)
-        if self._telemetry.captures_content and self._format.read_request_content is not None:
-            self._format.read_request_content(call, body)
-
     @guarded
     def retried(self, reason: str) -> None:
         """Take note that the client is about to try again."""
         if self._call is not None:
             self._call.retry_reasons = (*self._call.retry_reasons, reason)
 
-    @guarded
     def answered(self, response: Any) -> None:
         """Take note of a response: its headers, and how its body will be read."""
         call = self._call
         if call is None:
             return
-        self._answer = response
-        read_headers(call, response.headers.raw)
-        if response.is_closed:
-            return
+        try:
+            self._answer = response
+            read_headers(call, response.headers.raw)
+            if not response.is_closed:
+                self._tap_into(call, response)
+        except Exception:
+            fault("answered")
+
+    def _tap_into(self, call: Call, response: Any) -> None:
         tap = Tap(self._telemetry, call, self._format)
         if self._raw:
             headers = response.headers
@@ -110,9 +112,9 @@ class Exchange:
             self.last_status = response.status_code
             read_headers(self._call, response.headers.raw)
 
-    @guarded
     def returned(self, result: object) -> None:
         """End the call with what the client returns, or leave that to the stream."""
+        at = perf_counter()
         self._leave()
         call = self._call
         if call is None or self._tap is not None:
@@ -121,8 +123,9 @@ class Exchange:
             if self._raw or result is self._answer:
                 result = json.loads(self._answer.content)
             read_answer(self._telemetry, self._format, call, result)
-        finally:
-            self._telemetry.end(call)
+        except Exception:
+            fault("read_answer")
+        self._telemetry.end(call, None, at)
 
     @guarded
     def failed(self, error: BaseException) -> None:

@@ -11,6 +11,7 @@ from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-de
     BaseInstrumentor,
 )
 
+from otel_llm import faults
 from otel_llm.patching import Patches, when_imported
 from otel_llm.telemetry import Telemetry
 
@@ -21,10 +22,9 @@ class Instrumentor(BaseInstrumentor):  # type: ignore[misc]  # see the import
     modules: tuple[str, ...]
     """The modules whose import the patches wait for."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        if not hasattr(self, "_patches"):
-            self._patches = Patches()
+    _patches = Patches()
+    _telemetry: Telemetry | None = None
+    _patched: Collection[ModuleType] = ()
 
     @abstractmethod
     def patch(self, module: ModuleType, patches: Patches, telemetry: Telemetry) -> None:
@@ -35,24 +35,36 @@ class Instrumentor(BaseInstrumentor):  # type: ignore[misc]  # see the import
         """Return the client's requirement, such as ``openai >= 1.26``."""
 
     def _instrument(self, **kwargs: Any) -> None:
-        from otel_llm import runtime
+        telemetry = kwargs.get("telemetry") or _join(kwargs)
+        if telemetry is None:
+            return
+        self._patches, self._patched = Patches(), ()
+        self._patches.active = True
+        self._telemetry = telemetry
+        for module in self.modules:
+            when_imported(module, self._imported)
 
-        telemetry = kwargs.get("telemetry") or runtime.join(
+    def _imported(self, module: ModuleType) -> None:
+        # A module that is imported just now may come twice: from the hook and from `_instrument`.
+        if self._telemetry is not None and module not in self._patched:
+            self._patched = (*self._patched, module)
+            self.patch(module, self._patches, self._telemetry)
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        self._telemetry = None
+        self._patches.restore()
+
+
+def _join(kwargs: dict[str, Any]) -> Telemetry | None:
+    """Return the telemetry of the process; an error is a fault, since it would cost all other instrumentations too."""
+    from otel_llm import runtime
+
+    try:
+        return runtime.join(
             tracer_provider=kwargs.get("tracer_provider"),
             meter_provider=kwargs.get("meter_provider"),
             logger_provider=kwargs.get("logger_provider"),
         )
-        if telemetry is None:
-            return
-        patches = self._patches = Patches()
-        patches.active = True
-
-        def apply(module: ModuleType) -> None:
-            if patches.active:
-                self.patch(module, patches, telemetry)
-
-        for module in self.modules:
-            when_imported(module, apply)
-
-    def _uninstrument(self, **kwargs: Any) -> None:
-        self._patches.restore()
+    except Exception:
+        faults.fault("join")
+        return None

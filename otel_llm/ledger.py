@@ -45,16 +45,26 @@ class Row:
         self.retries: dict[str, int] | None = None
 
 
+class Lane:
+    """The present state of the calls that are alike at their start: how many are in flight, what headroom was told."""
+
+    __slots__ = ("active", "rate_limits")
+
+    def __init__(self) -> None:
+        self.active = 0
+        self.rate_limits: dict[str, int] = {}
+
+
 class Ledger:
-    """Totals by attributes, at most *max_series* rows and one overflow row beyond."""
+    """Totals by attributes, and the present state by what is known at the start of a call.
+
+    Of both there are at most *max_series* and one for all beyond.
+    """
 
     def __init__(self, max_series: int) -> None:
         self.max_series = max_series
         self.rows: dict[Key, Row] = {}
-        self.active: dict[Key, int] = {}
-        """Calls in flight by what is known of them at their start."""
-        self.rate_limits: dict[Key, dict[str, int]] = {}
-        """Last headroom told, by the same key."""
+        self.lanes: dict[Key, Lane] = {}
         self._lock = Lock()
         _ledgers.add(self)
 
@@ -62,26 +72,28 @@ class Ledger:
         """Count the call as in flight."""
         key: Key = (call.operation, call.provider, call.request_model, call.server_address, call.server_port)
         with self._lock:
-            active = self.active
-            if key not in active and len(active) >= self.max_series:
-                key = OVERFLOW
-            active[key] = active.get(key, 0) + 1
-        call.start_key = key
+            lane = self.lanes.get(key)
+            if lane is None:
+                lane = self._new_lane(key)
+            lane.active += 1
+        call.lane = lane
 
     def leave(self, call: Call) -> None:
         """Count the call as no longer in flight, and as nothing else."""
-        key = call.start_key
-        if key is not None:
+        lane = call.lane
+        if lane is not None:
             with self._lock:
-                self.active[key] -= 1
+                lane.active -= 1
 
     def end(self, call: Call) -> None:
         """Count the call as no longer in flight and add it to its row."""
         key = call.series
-        start_key = call.start_key
+        lane = call.lane
         with self._lock:
-            if start_key is not None:
-                self.active[start_key] -= 1
+            if lane is not None:
+                lane.active -= 1
+                if call.rate_limits:
+                    lane.rate_limits.update(call.rate_limits)
             row = self.rows.get(key)
             if row is None:
                 row = self._new_row(key)
@@ -105,18 +117,16 @@ class Ledger:
                 row.modalities = _added(row.modalities, call.modality_tokens)
             for reason in call.retry_reasons:
                 row.retries = _added(row.retries, {reason: 1})
-            if call.rate_limits and start_key:
-                # The keys of the calls in flight are capped already.
-                self.rate_limits.setdefault(start_key, {}).update(call.rate_limits)
+
+    def _new_lane(self, key: Key) -> Lane:
+        if len(self.lanes) >= self.max_series:
+            key = OVERFLOW
+        return self.lanes.setdefault(key, Lane())
 
     def _new_row(self, key: Key) -> Row:
         if len(self.rows) >= self.max_series:
-            row = self.rows.get(OVERFLOW)
-            if row is not None:
-                return row
             key = OVERFLOW
-        row = self.rows[key] = Row()
-        return row
+        return self.rows.setdefault(key, Row())
 
     def snapshot(self) -> list[tuple[Key, Row]]:
         """Return the rows as they are now, in the order in which they came."""

@@ -5,16 +5,21 @@ Nothing is imported for it: a patch of a module that is not there yet waits unti
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable
 from functools import update_wrapper
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from otel_llm import faults
 
 Make = Callable[[Callable[..., Any]], Callable[..., Any]]
 """Makes the replacement of a function out of the original."""
+Hook = Callable[[ModuleType], None]
+"""Called with a module that is imported."""
+
+_waiting: dict[str, list[Hook]] = {}
 
 
 class Replaced(NamedTuple):
@@ -39,7 +44,7 @@ class Patches:
         original = owner.__dict__.get(name)
         if not callable(original):
             return False
-        replacement = make(original)
+        replacement = make(_plain(original))
         update_wrapper(replacement, original)
         setattr(owner, name, replacement)
         self._replaced.append(Replaced(owner, name, original, replacement))
@@ -54,18 +59,41 @@ class Patches:
         self._replaced.clear()
 
 
-def when_imported(module: str, patch: Callable[[ModuleType], None]) -> None:
-    """Call *patch* with the module at once if it is imported, else as soon as it is. What it raises is a fault."""
+def _plain(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what can be called with the instance first: a wrapper of wrapt's has to be bound to it before."""
+    if type(original) is FunctionType:  # a wrapper says of itself that it is an instance of it
+        return original
+    bind = type(original).__get__
 
-    def hook(loaded: ModuleType) -> None:
-        try:
-            patch(loaded)
-        except Exception:
-            faults.fault(f"patch {module}")
+    def bound(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return bind(original, self, type(self))(*args, **kwargs)
 
-    if module in sys.modules:
-        hook(sys.modules[module])
+    return bound
+
+
+def when_imported(module: str, hook: Hook) -> None:
+    """Call *hook* with the module at once if it is imported, else as soon as it is. What it raises is a fault."""
+    if sys.modules.get(module) is not None:
+        # Another thread may be in the middle of this import: then this waits for its end.
+        _call(hook, importlib.import_module(module))
         return
-    import wrapt
+    waiting = _waiting.get(module)
+    if waiting is None:
+        import wrapt
 
-    wrapt.register_post_import_hook(hook, module)
+        _waiting[module] = [hook]
+        wrapt.register_post_import_hook(_imported, module)
+    elif hook not in waiting:
+        waiting.append(hook)
+
+
+def _imported(module: ModuleType) -> None:
+    for hook in _waiting.pop(module.__name__, ()):
+        _call(hook, module)
+
+
+def _call(hook: Hook, module: ModuleType) -> None:
+    try:
+        hook(module)
+    except Exception:
+        faults.fault(f"patch {module.__name__}")

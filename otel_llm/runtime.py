@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
-from collections.abc import Mapping
-from importlib.metadata import entry_points, version
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from importlib.metadata import EntryPoint, entry_points, version
 from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from otel_llm import config, sdk
+from otel_llm import config, exporters, sdk
 from otel_llm.config import CallHook, Capture, ContentHook, Settings
+from otel_llm.faults import guarded
 from otel_llm.ledger import Ledger
+from otel_llm.sdk import Providers
 from otel_llm.sinks.metrics import Metrics, observe
 from otel_llm.sinks.spans import Spans
 from otel_llm.telemetry import Telemetry
@@ -37,43 +41,58 @@ INSTRUMENTORS = "otel_llm_instrumentor"
 _lock = RLock()
 _handle: Handle | None = None
 _page: Page | None = None
+"""The page that `instrument()` serves; closed by `uninstrument()`."""
+_shown: Page | None = None
+"""The page that a reader from the environment serves, for as long as the reader lives."""
 _ledgers: WeakKeyDictionary[Any, tuple[Ledger, set[str]]] = WeakKeyDictionary()
+"""For each meter provider its ledger, and the names of what is observed from it: they go on when we come back."""
 
 
 class Handle:
     """What `instrument()` turned on. As a context manager it turns it off at the end of the block."""
 
     def __init__(
-        self,
-        telemetry: Telemetry | None,
-        providers: tuple[object, ...] = (),
-        asked: Mapping[str, object] | None = None,
+        self, telemetry: Telemetry | None, providers: Providers | None = None, asked: Mapping[str, object] | None = None
     ) -> None:
         self.telemetry = telemetry
         self._providers = providers
         self._asked = dict(asked or {})
+        self.made_by_instrumentor = asked is None
+        """Whether this is the doing of an instrumentor, which somebody switched on by itself."""
 
     @property
     def url(self) -> str | None:
         """Where the Prometheus page is served, or None."""
-        return _page.url if _page is not None else None
+        page = _page_in_use()
+        return None if page is None else page.url
 
     def flush(self, timeout_millis: int = 10_000) -> None:
-        """End what is overdue and send out what waits to be sent."""
+        """End what is overdue and send out what waits to be sent; what cannot be sent is told in the log."""
         if self.telemetry is not None:
             self.telemetry.settle()
-        for provider in self._providers:
+        for provider in self._providers or ():
             force_flush = getattr(provider, "force_flush", None)
             if force_flush is not None:
-                force_flush(timeout_millis)
+                try:
+                    force_flush(timeout_millis)
+                except Exception as error:
+                    logger.warning("otel_llm: not everything could be flushed: %s", error)
 
     def uninstrument(self) -> None:
         """Turn everything off and give every original object back."""
         uninstrument()
 
     def differs(self, asked: Mapping[str, object]) -> list[str]:
-        """Return the settings that a later call asks for and did not get."""
-        return [name for name, value in asked.items() if value is not None and value != self._asked.get(name)]
+        """Return the settings that a later call asks for and does not have."""
+        has: dict[str, object] = dict(self._asked)
+        if self.telemetry is not None:
+            has |= self.telemetry.settings._asdict()
+        if self._providers is not None:
+            has |= {f"{signal}_provider": provider for signal, provider in self._providers._asdict().items()}
+        asked = {name: value for name, value in asked.items() if value is not None}
+        if asked.get("serve") is (self.url is not None):
+            del asked["serve"]
+        return [name for name, value in asked.items() if value != has.get(name)]
 
     def __enter__(self) -> Handle:
         return self
@@ -104,7 +123,8 @@ def instrument(
         tracer_provider: used as given; else the global one if the application set it; else one is built from the
             standard ``OTEL_*`` variables and made global. The same goes for the other two providers.
         meter_provider: see above.
-        logger_provider: see above; used only where ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` asks for events.
+        logger_provider: see above; used only where ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` asks for
+            events.
         serve: whether to serve the Prometheus page, or ``"host:port"``. None serves it where the meter provider is
             built here and the environment does not ask for other exporters only, on
             ``OTEL_EXPORTER_PROMETHEUS_HOST``/``PORT`` (localhost:9464).
@@ -132,30 +152,32 @@ def instrument(
         "call_hook": call_hook,
     }
     with _lock:
-        if _handle is not None:
-            differing = _handle.differs(asked)
-            if differing:
-                logger.warning("otel_llm: already instrumented; ignored: %s", ", ".join(differing))
-            return _handle
         settings = config.resolve(
             semconv=semconv, max_series=max_series, labels=labels, content_hook=content_hook, call_hook=call_hook
         )
         bind = _address(serve)
+        if _handle is not None:
+            return _again(_handle, asked)
         if sdk.disabled():
-            _handle = Handle(None, asked=asked)
+            _handle = Handle(None, None, asked)
             return _handle
-        built = meter_provider is None and sdk.global_meter_provider() is None
-        if built:
-            sdk.default_to_stable_http()
-        telemetry, providers = _start(
-            settings, tracer_provider, meter_provider, logger_provider, build=True, page=bool(serve) or None
+        providers = sdk.find_or_build(
+            tracer_provider,
+            meter_provider,
+            logger_provider,
+            events=_wants_events(settings),
+            page=bool(serve),
+            max_series=settings.max_series,
         )
-        meter_provider = _meter_provider_of(providers)
-        if bind is not None and (serve or built):
-            _serve(meter_provider, bind, settings, explicit=bool(serve))
+        built = sdk.built_here(providers.meter)
+        telemetry = _start(settings, providers)
+        if bind is not None and (serve is not True or _page_in_use() is None):
+            _serve(providers.meter, bind, settings)
+        elif serve is None and built and _page_in_use() is None:
+            _serve_by_default(providers.meter)
         _handle = Handle(telemetry, providers, asked)
-        for instrumentor in _instrumentors():
-            instrumentor.instrument(telemetry=telemetry, skip_dep_check=True)
+        with sdk.stable_http_names() if built else nullcontext():
+            _switch_on(telemetry)
         return _handle
 
 
@@ -163,15 +185,16 @@ def uninstrument() -> None:
     """Turn everything off and give every original object back; does nothing where nothing is on."""
     global _handle, _page
     with _lock:
-        if _handle is None:
+        handle, _handle = _handle, None
+        if handle is None:
             return
-        for instrumentor in _instrumentors():
+        for instrumentor in _load(entry_points(group=INSTRUMENTORS)):
             if instrumentor.is_instrumented_by_opentelemetry:
-                instrumentor.uninstrument()
-        _handle.flush()
-        if _page is not None:
-            _page.close()
-        _page = _handle = None
+                _switch_off(instrumentor)
+        handle.flush()
+        page, _page = _page, None
+        if page is not None:
+            page.close()
 
 
 def instrumented() -> bool:
@@ -187,18 +210,29 @@ def join(
 ) -> Telemetry | None:
     """Return the telemetry of this process for an instrumentor that somebody else turns on; None where it is disabled.
 
-    Bad settings are one clear error in the log here, and the default is used: nobody is there to catch them.
+    Nothing is built here: somebody else did that, or will. A wrong setting is one clear error in the log, and the
+    default is used: nobody is there to catch it.
     """
     global _handle
     with _lock:
-        if _handle is None:
-            if sdk.disabled():
-                return None
-            telemetry, providers = _start(
-                config.resolve_or_default(), tracer_provider, meter_provider, logger_provider, build=False, page=None
-            )
-            _handle = Handle(telemetry, providers)
-        return _handle.telemetry
+        if _handle is not None:
+            return _handle.telemetry
+        if sdk.disabled():
+            return None
+        settings = config.resolve_or_default()
+        providers = sdk.find(tracer_provider, meter_provider, logger_provider, events=_wants_events(settings))
+        if (
+            sdk.built_by_zero_code(providers.tracer)
+            and not sdk.prometheus_readers(providers.meter)
+            and not exporters.chosen_by_hand("metrics")
+        ):
+            # Another distro's configurator ran, and has nothing but defaults: then the page is there as ours has it.
+            from otel_llm.prometheus.reader import AutoPrometheusReader
+
+            sdk.add_reader(providers.meter, AutoPrometheusReader())
+        telemetry = _start(settings, providers)
+        _handle = Handle(telemetry, providers)
+        return telemetry
 
 
 def generate_latest(dialect: str | None = None) -> bytes:
@@ -230,110 +264,153 @@ def generate_latest(dialect: str | None = None) -> bytes:
 
 def shown(page: Page) -> None:
     """Take note of the page that a reader started by itself."""
-    global _page
-    _page = page
+    global _shown
+    _shown = page
 
 
-def _start(
-    settings: Settings,
-    tracer_provider: TracerProvider | None,
-    meter_provider: MeterProvider | None,
-    logger_provider: LoggerProvider | None,
-    *,
-    build: bool,
-    page: bool | None,
-) -> tuple[Telemetry, tuple[object, ...]]:
-    """Find or build the providers and put the sinks on them."""
-    from opentelemetry import metrics, trace
+def _again(handle: Handle, asked: Mapping[str, object]) -> Handle:
+    """Return the handle that is there already, and tell what it does not have of what is asked."""
+    differing = handle.differs(asked)
+    if differing:
+        logger.warning("otel_llm: already instrumented; ignored: %s", ", ".join(differing))
+    if handle.made_by_instrumentor and handle.telemetry is not None:
+        _switch_on(handle.telemetry)
+    return handle
 
-    release = version("otel-llm")
-    tracer_provider = (
-        tracer_provider
-        or sdk.global_tracer_provider()
-        or (sdk.build_tracer_provider() if build else trace.get_tracer_provider())
-    )
-    meter_provider = (
-        meter_provider
-        or sdk.global_meter_provider()
-        or (
-            sdk.build_meter_provider(page=page, max_series=settings.max_series)
-            if build
-            else metrics.get_meter_provider()
-        )
-    )
-    for reader in sdk.prometheus_readers(meter_provider):
+
+def _wants_events(settings: Settings) -> bool:
+    return bool(settings.capture & Capture.EVENT_ONLY)
+
+
+def _start(settings: Settings, providers: Providers) -> Telemetry:
+    """Put the sinks on the providers."""
+    for reader in sdk.prometheus_readers(providers.meter):
         from otel_llm.prometheus.reader import adopt
 
         adopt(reader, settings.max_series)
-    providers: tuple[object, ...] = (tracer_provider, meter_provider)
-    meter = meter_provider.get_meter(SCOPE, release, SCHEMA_URL)
-    ledger, observed = _ledgers.get(meter_provider, (None, set[str]()))
-    if ledger is None:
-        ledger = Ledger(settings.max_series)
-        _ledgers[meter_provider] = (ledger, observed)
+    release = version("otel-llm")
+    meter = providers.meter.get_meter(SCOPE, release, SCHEMA_URL)
+    ledger, observed = _ledger_of(providers.meter, settings)
     observe(meter, ledger, settings, observed)
     events = None
-    if settings.capture & Capture.EVENT_ONLY:
-        from opentelemetry import _logs
-
+    if providers.logger is not None and _wants_events(settings):
         from otel_llm.sinks.events import Events
 
-        logger_provider = (
-            logger_provider
-            or sdk.global_logger_provider()
-            or (sdk.build_logger_provider() if build else _logs.get_logger_provider())
-        )
-        providers = (*providers, logger_provider)
-        events = Events(logger_provider.get_logger(SCOPE, release, SCHEMA_URL), settings)
-    tracer = tracer_provider.get_tracer(SCOPE, release, SCHEMA_URL)
-    telemetry = Telemetry(
+        events = Events(providers.logger.get_logger(SCOPE, release, SCHEMA_URL), settings)
+    # The last to register is the first to run, and the providers have registered.
+    atexit.unregister(_settle)
+    atexit.register(_settle)
+    return Telemetry(
         settings,
-        Spans(tracer, settings),
+        Spans(providers.tracer.get_tracer(SCOPE, release, SCHEMA_URL), settings),
         Metrics(meter, ledger, settings),
         ledger,
         events,
-        tracer_provider=tracer_provider,
-        meter_provider=meter_provider,
+        tracer_provider=providers.tracer,
+        meter_provider=providers.meter,
     )
-    return telemetry, providers
 
 
-def _meter_provider_of(providers: tuple[object, ...]) -> Any:
-    return providers[1]
+def _ledger_of(meter_provider: MeterProvider, settings: Settings) -> tuple[Ledger, set[str]]:
+    """Return the ledger of a meter provider, and the names of the metrics that are observed from it already."""
+    known = _ledgers.get(meter_provider)
+    if known is None and meter_provider is sdk.global_meter_provider():
+        # What was observed by way of the proxy goes on behind it.
+        known = next((known for proxy, known in _ledgers.items() if sdk.is_proxy(proxy)), None)
+    known = _ledgers[meter_provider] = known or (Ledger(settings.max_series), set[str]())
+    return known
+
+
+def _switch_on(telemetry: Telemetry) -> None:
+    """Switch on the instrumentors that are not on yet, less those that the environment disables."""
+    written = os.environ.get(variables.OTEL_PYTHON_DISABLED_INSTRUMENTATIONS, "")
+    off = {name.strip() for name in written.split(",")}
+    wanted = [entry for entry in entry_points(group=INSTRUMENTORS) if off.isdisjoint((entry.name, "*"))]
+    for instrumentor in _load(wanted):
+        if not instrumentor.is_instrumented_by_opentelemetry:
+            _switch_on_one(instrumentor, telemetry)
+
+
+@guarded
+def _switch_on_one(instrumentor: Any, telemetry: Telemetry) -> None:
+    instrumentor.instrument(telemetry=telemetry, skip_dep_check=True)
+
+
+@guarded
+def _switch_off(instrumentor: Any) -> None:
+    instrumentor.uninstrument()
+
+
+def _load(entries: Iterable[EntryPoint]) -> Iterator[Any]:
+    """Return the instrumentors; one that is broken does not cost the others."""
+    for entry in entries:
+        try:
+            yield entry.load()()
+        except Exception:
+            logger.exception("otel_llm: the instrumentor %s cannot be loaded", entry.name)
 
 
 def _address(serve: bool | str | None) -> tuple[str, int] | None:
-    if serve is False:
+    """Return where the caller wants the page; None where that is left to us, or is nowhere."""
+    if serve is None or serve is False:
         return None
-    from otel_llm.prometheus import server
-
-    if serve is None or serve is True:
-        return server.address(None)
-    if not isinstance(serve, str):
+    if serve is not True and not isinstance(serve, str):
         raise TypeError(f'serve must be True, False, None or "host:port", not {type(serve).__name__}')
-    return server.address(serve)
+    from otel_llm.prometheus.server import address
+
+    return address(None if serve is True else serve)
 
 
-def _serve(meter_provider: Any, bind: tuple[str, int], settings: Settings, *, explicit: bool) -> None:
-    """Serve the page of the provider's reader; a port that is taken raises only where the caller asked for it."""
+def _serve(meter_provider: Any, bind: tuple[str, int], settings: Settings) -> None:
+    """Serve the page where the caller wants it, and give the provider a reader for it, if it has none."""
     global _page
-    readers = sdk.prometheus_readers(meter_provider)
-    if not readers and explicit and hasattr(meter_provider, "add_metric_reader"):
-        from otel_llm.prometheus.reader import PrometheusReader
-
-        readers = [PrometheusReader(max_series=settings.max_series)]
-        meter_provider.add_metric_reader(readers[0])
-    if not readers or _page is not None:
-        return
+    from otel_llm.prometheus.reader import PrometheusReader
     from otel_llm.prometheus.server import start
 
-    _page = start(bind, readers[0]._registry, explicit=explicit)
+    readers = sdk.prometheus_readers(meter_provider)
+    if readers:
+        _page = start(bind, readers[0]._registry, explicit=True)
+        return
+    if not hasattr(meter_provider, "add_metric_reader"):
+        raise ValueError(f"serve: the meter provider, a {type(meter_provider).__name__}, takes no metric reader")
+    reader = PrometheusReader(max_series=settings.max_series)
+    try:
+        _page = start(bind, reader._registry, explicit=True)
+    except OSError:
+        reader.shutdown()
+        raise
+    sdk.add_reader(meter_provider, reader)
 
 
-def _instrumentors() -> list[Any]:
-    """Load the installed instrumentors, less those that ``OTEL_PYTHON_DISABLED_INSTRUMENTATIONS`` names."""
-    written = os.environ.get(variables.OTEL_PYTHON_DISABLED_INSTRUMENTATIONS, "")
-    off = {name.strip() for name in written.split(",")}
-    if "*" in off:
-        return []
-    return [entry.load()() for entry in entry_points(group=INSTRUMENTORS) if entry.name not in off]
+def _serve_by_default(meter_provider: Any) -> None:
+    """Serve the page of a provider that we built, if it has one; an address that is taken is told in the log."""
+    global _page
+    readers = sdk.prometheus_readers(meter_provider)
+    if readers:
+        from otel_llm.prometheus.server import address, start
+
+        _page = start(address(None), readers[0]._registry, explicit=False)
+
+
+def _page_in_use() -> Page | None:
+    for page in (_page, _shown):
+        # A page is closed by a fork, and by the shutdown of the reader that opened it.
+        if page is not None and page._server is not None:  # pyright: ignore[reportPrivateUsage]
+            return page
+    return None
+
+
+def _settle() -> None:
+    """End what is overdue, at the exit, before the providers shut down."""
+    if _handle is not None and _handle.telemetry is not None:
+        _handle.telemetry.settle()
+
+
+def _renew_lock() -> None:
+    """Forget who held the lock: in a forked child, that thread is not there to let go of it."""
+    global _lock
+    _lock = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)

@@ -1,56 +1,44 @@
-"""The OpenTelemetry providers: the caller's, else the global ones, else built from the standard variables.
-
-Source: OpenTelemetry specification, "SDK environment variables" and "OTLP exporter".
-"""
+"""The OpenTelemetry providers: the caller's, else the global ones, else built from the standard variables."""
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-from collections.abc import Mapping, MutableMapping
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
+from collections.abc import Callable, Generator, MutableMapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary, WeakSet
 
 from opentelemetry import metrics, trace
 
+from otel_llm import config, exporters
 from otel_llm_semconv import environment as variables
 
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
     from opentelemetry.metrics import MeterProvider
-    from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.trace import TracerProvider
 
-logger = logging.getLogger("otel_llm")
+_built: WeakSet[Any] = WeakSet()
+"""The providers that were built here."""
+_added: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+"""Our readers on providers of others, which do not list readers that came later."""
 
-Signal = Literal["traces", "metrics", "logs"]
-
-OUR_READER = "otel_llm"
-"""Name of our reader among the metric exporters."""
-_PAGES = frozenset({OUR_READER, "prometheus"})
-_EXPORTER = {
-    "traces": variables.OTEL_TRACES_EXPORTER,
-    "metrics": variables.OTEL_METRICS_EXPORTER,
-    "logs": variables.OTEL_LOGS_EXPORTER,
-}
-_ENDPOINT = {
-    "traces": variables.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT,
-    "metrics": variables.OTEL_EXPORTER_OTLP_METRICS_ENDPOINT,
-    "logs": variables.OTEL_EXPORTER_OTLP_LOGS_ENDPOINT,
-}
-_PROTOCOL = {
-    "traces": variables.OTEL_EXPORTER_OTLP_TRACES_PROTOCOL,
-    "metrics": variables.OTEL_EXPORTER_OTLP_METRICS_PROTOCOL,
-    "logs": variables.OTEL_EXPORTER_OTLP_LOGS_PROTOCOL,
-}
-_OTLP = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
+_AUTO_VERSION = "telemetry.auto.version"
+"""Resource attribute that upstream's configurator sets for ``opentelemetry-instrument``."""
 
 
-def disabled(environ: Mapping[str, str] = os.environ) -> bool:
+class Providers(NamedTuple):
+    """Where the telemetry goes; *logger* only where content is to be sent as events."""
+
+    tracer: TracerProvider
+    meter: MeterProvider
+    logger: LoggerProvider | None = None
+
+
+def disabled() -> bool:
     """Whether the environment switches OpenTelemetry off."""
-    return environ.get(variables.OTEL_SDK_DISABLED, "").strip().lower() == "true"
+    return os.environ.get(variables.OTEL_SDK_DISABLED, "").strip().lower() == "true"
 
 
 def global_tracer_provider() -> TracerProvider | None:
@@ -62,7 +50,12 @@ def global_tracer_provider() -> TracerProvider | None:
 def global_meter_provider() -> MeterProvider | None:
     """Return the meter provider that the application set, if it did."""
     provider = metrics.get_meter_provider()
-    return None if type(provider).__name__ == "_ProxyMeterProvider" else provider
+    return None if is_proxy(provider) else provider
+
+
+def is_proxy(meter_provider: object) -> bool:
+    """Whether this is what stands for the global meter provider until the application sets it."""
+    return type(meter_provider).__name__ == "_ProxyMeterProvider"
 
 
 def global_logger_provider() -> LoggerProvider | None:
@@ -73,156 +66,171 @@ def global_logger_provider() -> LoggerProvider | None:
     return None if type(provider).__name__ == "ProxyLoggerProvider" else provider
 
 
-def exporters(signal: Signal, environ: Mapping[str, str] = os.environ) -> list[str]:
-    """Return the exporters of a signal by entry point name, as the standard variables ask for them.
+def find(
+    tracer: TracerProvider | None, meter: MeterProvider | None, logger: LoggerProvider | None, *, events: bool
+) -> Providers:
+    """Return the given providers, and the global ones for those not given, whether they are set yet or not."""
+    if logger is None and events:
+        from opentelemetry import _logs
 
-    Where nothing is named, an endpoint means OTLP, and metrics have our page. Nothing is sent to a collector that nobody
-    mentioned.
-    """
-    written = environ.get(_EXPORTER[signal], "").strip()
-    if written:
-        names = [name.strip() for name in written.split(",") if name.strip() not in ("", "none")]
-    else:
-        names = [OUR_READER] if signal == "metrics" else []
-        if _endpoint(signal, environ):
-            names.append("otlp")
-    return [_otlp(signal, environ) if name == "otlp" else name for name in names]
-
-
-def _endpoint(signal: Signal, environ: Mapping[str, str]) -> str:
-    return environ.get(_ENDPOINT[signal], "") or environ.get(variables.OTEL_EXPORTER_OTLP_ENDPOINT, "")
+        logger = _logs.get_logger_provider()
+    return Providers(
+        trace.get_tracer_provider() if tracer is None else tracer,
+        metrics.get_meter_provider() if meter is None else meter,
+        logger,
+    )
 
 
-def protocol(signal: Signal, environ: Mapping[str, str] = os.environ) -> str:
-    """Return the OTLP protocol: as set, else by the port of the endpoint, where 4318 is HTTP's.
+def find_or_build(
+    tracer: TracerProvider | None,
+    meter: MeterProvider | None,
+    logger: LoggerProvider | None,
+    *,
+    events: bool,
+    page: bool,
+    max_series: int,
+) -> Providers:
+    """Return the given providers, else the global ones that the application set, else new ones, made global.
+
+    Args:
+        tracer: used as given.
+        meter: used as given.
+        logger: used as given.
+        events: whether a logger provider is needed.
+        page: whether a meter provider that is built has our Prometheus reader, whatever the environment says.
+        max_series: most label sets of one family on the page.
 
     Raises:
-        ValueError: the protocol is not known; the message names the variable.
+        ValueError: a variable is wrong, or names an exporter that is not there; nothing is built then.
     """
-    for source in (_PROTOCOL[signal], variables.OTEL_EXPORTER_OTLP_PROTOCOL):
-        written = environ.get(source, "").strip().lower()
-        if written:
-            if written not in _OTLP:
-                raise ValueError(f"{source}={written!r}: expected one of {', '.join(_OTLP)}")
-            return written
+    tracer = global_tracer_provider() if tracer is None else tracer
+    meter = global_meter_provider() if meter is None else meter
+    if events and logger is None:
+        logger = global_logger_provider()
+    if tracer is None and meter is None and os.environ.get(variables.OTEL_CONFIG_FILE):
+        _configure_from_file()
+        return find(None, None, logger, events=events)
+    made: list[tuple[Callable[[Any], None], Any]] = []
     try:
-        port = urlsplit(_endpoint(signal, environ)).port
-    except ValueError:
-        port = None
-    return "http/protobuf" if port == 4318 else "grpc"
+        if meter is None:
+            meter = _build_meter_provider(page, max_series)
+            made.append((metrics.set_meter_provider, meter))
+        if tracer is None:
+            tracer = _build_tracer_provider()
+            made.append((trace.set_tracer_provider, tracer))
+        if events and logger is None:
+            from opentelemetry import _logs
+
+            logger = _build_logger_provider()
+            made.append((_logs.set_logger_provider, logger))
+    except BaseException:
+        for _, provider in made:
+            provider.shutdown()
+        raise
+    # Only now, since what is global stays.
+    for make_global, provider in made:
+        make_global(provider)
+        _built.add(provider)
+    return Providers(tracer, meter, logger)
 
 
-def _otlp(signal: Signal, environ: Mapping[str, str]) -> str:
-    return _OTLP[protocol(signal, environ)]
+def _configure_from_file() -> None:
+    """Do what ``OTEL_CONFIG_FILE`` says, which other variables do not count beside."""
+    from opentelemetry.sdk._configuration import _OTelSDKConfigurator  # pyright: ignore[reportPrivateUsage]
+
+    upstream: Any = _OTelSDKConfigurator
+    upstream().configure()
 
 
-def _load(signal: Signal, name: str) -> Any:
-    """Load an exporter class.
-
-    Raises:
-        ValueError: there is no such exporter; the message names the variable and those that are installed.
-    """
-    group = entry_points(group=f"opentelemetry_{signal}_exporter")
-    found = [entry for entry in group if entry.name == name]
-    if found:
-        return found[0].load()
-    if name in _OTLP.values():
-        raise ValueError(
-            f"OTLP {signal} are asked for, but the exporter is not installed: pip install 'otel-llm[otlp]'"
-        )
-    installed = ", ".join(sorted({entry.name for entry in group} | {"none", "otlp"}))
-    raise ValueError(f"{_EXPORTER[signal]}={name!r}: expected one of {installed}")
-
-
-def build_tracer_provider() -> TracerProvider:
-    """Build a tracer provider from the environment and make it the global one."""
+def _build_tracer_provider() -> TracerProvider:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    classes = [_load("traces", name) for name in exporters("traces")]
+    processors = [BatchSpanProcessor(exporter()) for exporter in exporters.choose("traces").values()]
     provider = TracerProvider()
-    for exporter in classes:
-        provider.add_span_processor(BatchSpanProcessor(exporter()))
-    trace.set_tracer_provider(provider)
+    for processor in processors:
+        provider.add_span_processor(processor)
     return provider
 
 
-def build_meter_provider(*, page: bool | None, max_series: int) -> MeterProvider:
-    """Build a meter provider from the environment and make it the global one.
-
-    Args:
-        page: whether it has our Prometheus reader; None leaves that to the environment.
-        max_series: most label sets of one family on the page.
-    """
+def _build_meter_provider(page: bool, max_series: int) -> MeterProvider:
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 
-    names = exporters("metrics")
-    classes = [_load("metrics", name) for name in names if name not in _PAGES]
-    readers: list[MetricReader] = []
-    if page or (page is None and not _PAGES.isdisjoint(names)):
+    chosen = exporters.choose("metrics")
+    made = [exporter() for exporter in chosen.values() if exporter is not None]
+    readers = [each if isinstance(each, MetricReader) else PeriodicExportingMetricReader(each) for each in made]
+    if page or exporters.PAGE in chosen:
         from otel_llm.prometheus.reader import PrometheusReader
 
         readers.append(PrometheusReader(max_series=max_series))
-    for cls in classes:
-        readers.append(cls() if issubclass(cls, MetricReader) else PeriodicExportingMetricReader(cls()))
-    provider = MeterProvider(metric_readers=readers)
-    metrics.set_meter_provider(provider)
-    return provider
+    return MeterProvider(metric_readers=readers)
 
 
-def build_logger_provider() -> LoggerProvider:
-    """Build a logger provider from the environment and make it the global one."""
-    from opentelemetry import _logs
+def _build_logger_provider() -> LoggerProvider:
     from opentelemetry.sdk._logs import LoggerProvider
     from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 
-    classes = [_load("logs", name) for name in exporters("logs")]
+    processors = [BatchLogRecordProcessor(exporter()) for exporter in exporters.choose("logs").values()]
     provider = LoggerProvider()
-    for exporter in classes:
-        provider.add_log_record_processor(BatchLogRecordProcessor(exporter()))
-    _logs.set_logger_provider(provider)
+    for processor in processors:
+        provider.add_log_record_processor(processor)
     return provider
+
+
+def built_here(provider: object) -> bool:
+    """Whether we built the meter provider, by `instrument()` or with our reader from the environment."""
+    if provider in _built:
+        return True
+    reader = sys.modules.get("otel_llm.prometheus.reader")
+    return reader is not None and any(
+        isinstance(each, reader.AutoPrometheusReader) for each in prometheus_readers(provider)
+    )
+
+
+def built_by_zero_code(provider: object) -> bool:
+    """Whether ``opentelemetry-instrument`` built the tracer provider, which then says so in its resource."""
+    resource = getattr(provider, "resource", None)
+    return _AUTO_VERSION in getattr(resource, "attributes", ())
 
 
 def prometheus_readers(provider: object) -> list[Any]:
     """Return the Prometheus readers of a meter provider, ours and upstream's."""
-    exporter = sys.modules.get("opentelemetry.exporter.prometheus")
-    if exporter is None:
+    upstream = sys.modules.get("opentelemetry.exporter.prometheus")
+    if upstream is None:
         return []
-    readers = getattr(provider, "_metric_readers", ())
-    return [reader for reader in readers if isinstance(reader, exporter.PrometheusMetricReader)]
+    readers = [*getattr(provider, "_metric_readers", ()), _added.get(provider)]
+    return [reader for reader in readers if isinstance(reader, upstream.PrometheusMetricReader)]
 
 
-def default_to_stable_http(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Have HTTP spans and metrics carry the stable names, unless the user chose.
+def add_reader(provider: Any, reader: Any) -> None:
+    """Add a Prometheus reader to a provider; it stays there, so that what it shows goes on where it was."""
+    provider.add_metric_reader(reader)
+    _added[provider] = reader
 
-    Source: semantic conventions 1.44, "HTTP", ``OTEL_SEMCONV_STABILITY_OPT_IN``; read once by contrib, at its import.
+
+@contextmanager
+def stable_http_names(environ: MutableMapping[str, str] = os.environ) -> Generator[None]:
+    """Have contrib's instrumentors choose the stable names of HTTP spans and metrics, unless the user chose.
+
+    They read the variable once in a process, when the first of them is switched on.
+    Source: semantic conventions 1.44, "HTTP", ``OTEL_SEMCONV_STABILITY_OPT_IN``.
     """
-    environ.setdefault(variables.OTEL_SEMCONV_STABILITY_OPT_IN, "http")
+    unset = variables.OTEL_SEMCONV_STABILITY_OPT_IN not in environ
+    if unset:
+        environ[variables.OTEL_SEMCONV_STABILITY_OPT_IN] = "http"
+    try:
+        yield
+    finally:
+        if unset:
+            environ.pop(variables.OTEL_SEMCONV_STABILITY_OPT_IN, None)
 
 
 def default_environment(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Write what `exporters` decides into the variables that upstream's configurator reads; names it cannot load go.
+    """Write what `instrument()` would choose into the variables that upstream's configurator reads.
 
-    A wrong name is one clear error in the log, and costs nothing but the exporter it names.
+    A wrong one is one clear error in the log, and costs nothing but what it names.
     """
-    default_to_stable_http(environ)
-    for signal in ("traces", "metrics", "logs"):
-        kept: list[str] = []
-        try:
-            names = exporters(signal, environ)
-        except ValueError as error:
-            logger.error("otel_llm: %s", error)
-            names = [OUR_READER] if signal == "metrics" else []
-        for name in names:
-            # Ours takes the place of the upstream reader, whose page can be wrong.
-            name = OUR_READER if signal == "metrics" and name in _PAGES else name
-            try:
-                _load(signal, name)
-            except (ValueError, ImportError) as error:
-                logger.error("otel_llm: %s", error)
-                continue
-            if name not in kept:
-                kept.append(name)
-        environ[_EXPORTER[signal]] = ",".join(kept) or "none"
+    environ.setdefault(variables.OTEL_SEMCONV_STABILITY_OPT_IN, "http")
+    for signal, variable in exporters.VARIABLES.items():
+        environ[variable] = ",".join(exporters.choose(signal, environ, config.tell)) or "none"

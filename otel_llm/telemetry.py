@@ -46,6 +46,7 @@ class Telemetry:
         self.tracer_provider = tracer_provider
         self.meter_provider = meter_provider
         self.ledger = ledger
+        self._hooked = settings.content_hook is not None or settings.call_hook is not None
         self.captures_content = settings.capture is not Capture.NO_CONTENT
         self.spans = spans
         self._begin_span = spans.begin
@@ -84,23 +85,12 @@ class Telemetry:
             error: what ended it, or None for success.
             at: when it ended, in seconds of ``time.perf_counter``; now, if not given.
         """
-        if not call.end_once():
+        try:
+            # One step of the interpreter, so that of two threads that end the same call only one gets through.
+            call.ends.pop()
+        except IndexError:
             return
         call.ended_at = time.perf_counter() if at is None else at
-        try:
-            self._complete(call, error)
-        except Exception:
-            faults.fault("end")
-        if call.dropped:
-            self.ledger.leave(call)
-            return
-        for place, sink in self._sinks:
-            try:
-                sink(call)
-            except Exception:
-                faults.fault(place)
-
-    def _complete(self, call: Call, error: BaseException | None) -> None:
         if error is not None:
             call.error = error
             call.error_type = error_type(error)
@@ -113,6 +103,18 @@ class Telemetry:
             call.server_address,
             call.server_port,
         )
+        if self._hooked:
+            self._call_hooks(call)
+            if call.dropped:
+                self.ledger.leave(call)
+                return
+        for place, sink in self._sinks:
+            try:
+                sink(call)
+            except Exception:
+                faults.fault(place)
+
+    def _call_hooks(self, call: Call) -> None:
         if self.captures_content and self.settings.content_hook is not None:
             self._redact(call)
         if self.settings.call_hook is not None:

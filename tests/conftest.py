@@ -4,25 +4,53 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from opentelemetry import _logs, metrics, trace
+from opentelemetry.util._once import Once
 
 import otel_llm
-from otel_llm import faults
+from otel_llm import faults, sdk
 from otel_llm.testing import Seen, capture
 from otel_llm.testing.server import ScriptedServer
+
+pytest_plugins = ["tests.backends.fixtures"]
+
+KEPT = ("OTEL_LLM_BACKENDS", "OTEL_LLM_REQUIRE_BACKENDS")
+"""Variables that are for the tests."""
 
 
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
     """Undo what a test turned on, and let no fault pass in silence unless the test asks for it."""
     for name in list(os.environ):
-        if name.startswith(("OTEL_", "OPENAI_", "OLLAMA_")) and not name.startswith("OTEL_LLM_BACKENDS"):
+        if name.startswith(("OTEL_", "OPENAI_", "OLLAMA_")) and name not in KEPT:
             monkeypatch.delenv(name)
     monkeypatch.setattr(faults, "loud", True)
     faults.counts.clear()
     yield
     otel_llm.uninstrument()
+
+
+@pytest.fixture
+def unset(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have no global providers, as a new process has it, and shut down those that the test has made global."""
+    for place, name in (("trace", "TRACER"), ("metrics._internal", "METER"), ("_logs._internal", "LOGGER")):
+        monkeypatch.setattr(f"opentelemetry.{place}._{name}_PROVIDER", None)
+        monkeypatch.setattr(f"opentelemetry.{place}._{name}_PROVIDER_SET_ONCE", Once())
+    # The proxy remembers the meters it stood for.
+    proxy = type(metrics.get_meter_provider())()
+    monkeypatch.setattr("opentelemetry.metrics._internal._PROXY_METER_PROVIDER", proxy)
+    yield
+    otel_llm.uninstrument()
+    # Readers that came later, the provider does not know of.
+    for reader in sdk.prometheus_readers(metrics.get_meter_provider()):
+        reader.shutdown()
+    provider: Any
+    for provider in (trace.get_tracer_provider(), metrics.get_meter_provider(), _logs.get_logger_provider()):
+        if hasattr(provider, "shutdown"):
+            provider.shutdown()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from otel_llm.exchange import Exchange, exchange_in_progress, retry_reason
-from otel_llm.faults import guarded
+from otel_llm.faults import fault, guarded
 from otel_llm.patching import Make, Patches
 from otel_llm.streams import aobserve, aobserve_next, observe, observe_next, tap_of
 from otel_llm.telemetry import Telemetry
@@ -40,21 +40,24 @@ def patch(module: ModuleType, patches: Patches, telemetry: Telemetry) -> None:
     patches.replace(module.AsyncStream, "__anext__", _anext)
 
 
-@guarded
 def _begin(exchange: Exchange, client: Any, options: Any) -> None:
     """Begin a call where the path is that of a known model operation."""
-    format = FORMATS.get(options.url) if options.method.lower() == "post" else None
-    if format is None:
-        return
-    body = options.json_data
-    if isinstance(body, dict):
-        body = cast("dict[str, Any]", body)
-        if options.extra_json:
-            body = {**body, **options.extra_json}
-        if format is EMBEDDINGS:
-            body = _without_default_encoding(options, body)
-    raw = bool(field(options.headers, _RAW_HEADER))
-    exchange.begin(format, server_of(client), body, raw=raw)
+    try:
+        format = FORMATS.get(options.url)
+        if format is None or options.method.lower() != "post":
+            return
+        body = options.json_data
+        if isinstance(body, dict):
+            body = cast("dict[str, Any]", body)
+            if options.extra_json:
+                body = {**body, **options.extra_json}
+            if format is EMBEDDINGS:
+                body = _without_default_encoding(options, body)
+        headers = options.headers
+        raw = isinstance(headers, dict) and bool(cast("dict[str, Any]", headers).get(_RAW_HEADER))
+        exchange.begin(format, server_of(client), body, raw=raw)
+    except Exception:
+        fault("begin")
 
 
 def _without_default_encoding(options: Any, body: Mapping[str, Any]) -> Mapping[str, Any]:

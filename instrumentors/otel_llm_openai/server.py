@@ -1,28 +1,31 @@
-"""Whom an `openai` client talks to, read once for each client."""
+"""Whom an `openai` client talks to, worked out once for each base URL."""
 
 from __future__ import annotations
 
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from otel_llm.exchange import Server
 from otel_llm.provider import provider_of
 from otel_llm_semconv.providers import Provider
 
-_known: WeakKeyDictionary[Any, tuple[Any, Server]] = WeakKeyDictionary()
+_MOST = 1024
+_known: dict[int, tuple[Any, type, Server]] = {}
+"""Servers by the identity of the URL object, which is kept so that the identity stays its own."""
 
 
 def server_of(client: Any) -> Server:
     """Return provider, host and port of the client, by its class and its base URL."""
     url = client._base_url
-    known = _known.get(client)
-    if known is not None and known[0] is url:
-        return known[1]
+    known = _known.get(id(url))
+    if known is not None and known[0] is url and known[1] is type(client):
+        return known[2]
     host, port = url.host or None, url.port
     if port is None:
         port = {"https": 443, "http": 80}.get(url.scheme)
     server = Server(_provider(client, host, port), host, port)
-    _known[client] = (url, server)
+    if len(_known) >= _MOST:
+        _known.clear()
+    _known[id(url)] = (url, type(client), server)
     return server
 
 

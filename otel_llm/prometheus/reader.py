@@ -119,8 +119,8 @@ def adopt(reader: PrometheusMetricReader, max_series: int) -> None:
 class PrometheusReader(PrometheusMetricReader):
     """Show the metrics of a ``MeterProvider`` in a ``prometheus_client`` registry.
 
-    A drop-in for ``PrometheusMetricReader`` of ``opentelemetry-exporter-prometheus``, with the same arguments and one
-    more. Source: OpenTelemetry specification, "Prometheus and OpenMetrics Compatibility".
+    A drop-in for ``PrometheusMetricReader`` of ``opentelemetry-exporter-prometheus``: the same arguments and one more.
+    Source: OpenTelemetry specification, "Prometheus and OpenMetrics Compatibility".
 
     Args:
         disable_target_info: whether to leave out ``target_info``.
@@ -129,9 +129,11 @@ class PrometheusReader(PrometheusMetricReader):
         resource_attribute_filter: says of each resource attribute whether it becomes a label of every series.
         registry: where the metrics are shown.
         max_series: most label sets of one family; what is beyond is one series with ``otel_metric_overflow="true"``.
+        upstream: what else upstream's takes, such as ``cardinality_limits`` from 0.66b2 on.
 
     Raises:
         ValueError: *max_series* is less than 1.
+        TypeError: upstream's does not take an argument.
     """
 
     def __init__(
@@ -143,6 +145,7 @@ class PrometheusReader(PrometheusMetricReader):
         resource_attribute_filter: Callable[[str], bool] | None = None,
         registry: CollectorRegistry = REGISTRY,
         max_series: int = 2000,
+        **upstream: Any,
     ) -> None:
         if max_series < 1:
             raise ValueError(f"max_series={max_series}: expected a whole number from 1")
@@ -152,6 +155,7 @@ class PrometheusReader(PrometheusMetricReader):
             scope_info_enabled,
             resource_attribute_filter=resource_attribute_filter,
             registry=registry,
+            **upstream,
         )
         adopt(self, max_series)
 

@@ -193,17 +193,16 @@ def translate(readings: Iterable[Reading], memory: Memory, taken: Collection[str
             draft = drafts.get(key)
             if draft is None:
                 draft = drafts[key] = _Draft(stream)
-            draft.add(stream, reader, memory)
+            draft.streams.append((reader, stream))
+    for draft in drafts.values():
+        draft.gather(memory)
     families = _with_own_names(drafts.values(), targets, set(taken), memory)
     if memory.exemplars:
         live = {(draft.name, series) for draft in drafts.values() for series in draft.live()}
         for gone in memory.exemplars.keys() - live:
             del memory.exemplars[gone]
-    for key in memory.admitted.keys() - memory.full:
-        if key in drafts:
-            memory.admitted[key] &= drafts[key].rows.keys()
-        else:
-            del memory.admitted[key]
+    for key in memory.admitted.keys() - memory.full - drafts.keys():
+        del memory.admitted[key]
     return families
 
 
@@ -215,50 +214,53 @@ class _Draft:
         self.kind = stream.kind
         self.unit = stream.unit
         self.documentation = stream.documentation
+        self.streams: list[tuple[int, Stream]] = []
         self.rows: dict[Series, tuple[Labels, Value]] = {}
         self._keys: set[str] = set()
         self._fed_by: dict[Series, tuple[int, int]] = {}
-        self._streams = 0
 
-    def add(self, stream: Stream, reader: int, memory: Memory) -> None:
-        """Add the series of a stream, each on a line of its own while there is room, else to the overflow."""
-        if stream.documentation != self.documentation:
-            _warn_once(self.name, "it is described in two ways; the first is shown")
+    def gather(self, memory: Memory) -> None:
+        """Gather the series of all streams, each on a line of its own while there is room, else in the overflow."""
         key = self.name, self.kind
         admitted = memory.admitted.setdefault(key, set())
-        overflow = {**stream.base, OTEL_METRIC_OVERFLOW_LABEL: "true"}
-        beyond = _series(overflow)
-        self._streams += 1
-        this = reader, self._streams
-        for labels, series, value in stream.points:
-            first = self._fed_by.setdefault(series, this)
-            if first[0] != reader:
-                # Most likely the same measurements again.
-                _warn_once(self.name, "two readers feed one series; the first is shown")
-                continue
-            if first != this:
-                how = "their sum" if stream.additive else "the last"
-                _warn_once(self.name, "two instruments feed one series; %s is shown", how)
-            # The overflow of the SDK itself, from 1.45.2 on, is ours too.
-            if series != beyond and series not in admitted:
-                if key not in memory.full and len(admitted) < stream.max_series:
-                    admitted.add(series)
-                else:
-                    if self.kind != "gauge":
-                        memory.full.add(key)
-                    _warn_once(self.name, "more than %d label sets; the rest is one series", stream.max_series)
-                    if isinstance(value, Buckets):
-                        _merge_exemplars(memory.exemplars, (self.name, series), (self.name, beyond))
-                    labels, series = overflow, beyond
-            row = self.rows.get(series)
-            if row is None:
-                self._keys.update(labels)
-                self.rows[series] = labels, value
-            elif not stream.additive:
-                self.rows[series] = labels, value
-            else:
+        if key not in memory.full:
+            admitted &= {series for _, stream in self.streams for _, series, _ in stream.points}
+        for number, (reader, stream) in enumerate(self.streams):
+            if stream.documentation != self.documentation:
+                _warn_once(self.name, "it is described in two ways; the first is shown")
+            overflow = {**stream.base, OTEL_METRIC_OVERFLOW_LABEL: "true"}
+            beyond = _series(overflow)
+            this = reader, number
+            exceeded = False
+            for labels, series, value in stream.points:
+                first = self._fed_by.setdefault(series, this)
+                if first[0] != reader:
+                    # Most likely the same measurements again.
+                    _warn_once(self.name, "two readers feed one series; the first is shown")
+                    continue
+                if first != this:
+                    how = "their sum" if stream.additive else "the last"
+                    _warn_once(self.name, "two instruments feed one series; %s is shown", how)
+                # The overflow of the SDK itself, from 1.45.2 on, is ours too.
+                if series not in admitted and series != beyond:
+                    if key not in memory.full and len(admitted) < stream.max_series:
+                        admitted.add(series)
+                    else:
+                        exceeded = True
+                        if self.kind != "gauge":
+                            memory.full.add(key)
+                        if isinstance(value, Buckets):
+                            _merge_exemplars(memory.exemplars, (self.name, series), (self.name, beyond))
+                        labels, series = overflow, beyond
+                row = self.rows.get(series)
+                if row is None:
+                    self._keys.update(labels)
                 # Values that differ in type only, as 1 and "1", are two sets of attributes and one of labels.
-                self.rows[series] = labels, _sum(row[1], value)
+                elif stream.additive:
+                    value = _sum(row[1], value)
+                self.rows[series] = labels, value
+            if exceeded:
+                _warn_once(self.name, "more than %d label sets; the rest is one series", stream.max_series)
 
     def live(self) -> set[Series]:
         """Return the series that are on the page or in the overflow."""
@@ -383,13 +385,16 @@ def _explicit(point: ExponentialHistogramDataPoint) -> tuple[tuple[float, ...], 
     by_bound = {0.0: point.zero_count, INFINITY: 0}
     scale = point.scale
     for buckets, above_zero in ((point.positive, True), (point.negative, False)):
-        for index, count in enumerate(buckets.bucket_counts, buckets.offset):
+        used = [index for index, count in enumerate(buckets.bucket_counts) if count]
+        # Buckets at the ends that nothing fell into come and go with the room that the SDK sets aside.
+        for position in range(used[0], used[-1] + 1) if used else ():
+            index = buckets.offset + position
             # The upper bound is the end of the bucket above zero, and its beginning below, where it is mirrored.
             exponent = (index >> scale) + above_zero if scale >= 0 else (index + above_zero) << -scale
             bound = 2.0**exponent if exponent < 1024 else INFINITY
             if not above_zero:
                 bound = -bound
-            by_bound[bound] = by_bound.get(bound, 0) + count
+            by_bound[bound] = by_bound.get(bound, 0) + buckets.bucket_counts[position]
     bounds = tuple(sorted(by_bound))
     return bounds, [by_bound[bound] for bound in bounds]
 
@@ -468,8 +473,8 @@ def _series(labels: Labels) -> Series:
 
 
 def _text(value: object) -> str:
-    """Spell a label value: JSON for what is no string."""
-    return _encodable(value if isinstance(value, str) else json.dumps(value, default=str))
+    """Spell a label value: a string enum as its value, as OTLP sends it, and JSON for what is no string."""
+    return _encodable(str.__str__(value) if isinstance(value, str) else json.dumps(value, default=str))
 
 
 def _encodable(text: str) -> str:

@@ -6,6 +6,7 @@ Source: GenAI semantic conventions, "Metrics" and "Token metrics", in the vocabu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
@@ -61,22 +62,34 @@ class Family:
         return attributes
 
 
+Point = tuple[Callable[[Value, Attributes, Context | None], None], Attributes]
+"""How to record a value, and the attributes of the series it belongs to."""
+
+
 class Distribution(Family):
     """A histogram and its series."""
 
     def __init__(self, meter: Meter, metric: Metric, max_series: int) -> None:
         super().__init__(metric, max_series)
-        self._record = meter.create_histogram(
+        self.record: Callable[[Value, Attributes, Context | None], None] = meter.create_histogram(
             metric.name,
             metric.unit,
             metric.description,
             explicit_bucket_boundaries_advisory=metric.boundaries,
         ).record
 
-    def record(self, value: Value, key: Key, context: Context | None) -> None:
-        """Record a value under the key's series; the context's span becomes the exemplar."""
-        attributes = self._attributes.get(key)
-        self._record(value, self._admit(key) if attributes is None else attributes, context)
+    def point(self, key: Key) -> Point:
+        """Return how to record into the key's series."""
+        return self.record, self.attributes(key)
+
+
+class Plan(NamedTuple):
+    """Where the numbers of calls that share their attributes are recorded; worked out once for all of them."""
+
+    durations: tuple[Point, ...]
+    input_tokens: tuple[Point, ...]
+    output_tokens: tuple[Point, ...]
+    first_chunks: tuple[Point, ...]
 
 
 class Metrics:
@@ -89,11 +102,11 @@ class Metrics:
             wanted = [metric for metric in candidates if metric in chosen]
             return tuple([Distribution(meter, metric, settings.max_series) for metric in wanted])
 
-        released = settings.semconv != "latest"
-        operation_duration = distributions(metrics.GEN_AI_CLIENT_OPERATION_DURATION)
-        inference_duration = distributions(metrics.GEN_AI_CLIENT_INFERENCE_DURATION)
-        self._inference_duration = (*(operation_duration if released else ()), *inference_duration)
-        self._operation_duration = operation_duration
+        self._most_plans = settings.max_series
+        self._plans: dict[Key, Plan] = {}
+        self._released = settings.semconv != "latest"
+        self._operation_duration = distributions(metrics.GEN_AI_CLIENT_OPERATION_DURATION)
+        self._inference_duration = distributions(metrics.GEN_AI_CLIENT_INFERENCE_DURATION)
         self._first_chunk = distributions(
             metrics.GEN_AI_CLIENT_OPERATION_TIME_TO_FIRST_CHUNK, metrics.GEN_AI_CLIENT_INFERENCE_TIME_TO_FIRST_CHUNK
         )
@@ -107,51 +120,68 @@ class Metrics:
 
     def end(self, call: Call) -> None:
         """Record the call; a call that another instrumentation counts leaves ``gen_ai.client.*`` to it."""
-        if call.runs_model and not call.shadowed:
-            self._record_conventions(call)
         if call.chunks:
             self._record_stream(call)
-
-    def _record_conventions(self, call: Call) -> None:
+        if call.shadowed or not call.runs_model:
+            return
         context = call.context
-        series = call.series
+        key = (*call.series, call.error_type)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plan(call.operation, call.series, key)
         duration = call.ended_at - call.started_at
-        inference = call.operation in INFERENCE_OPERATIONS
-        with_error = (*series, call.error_type)
-        for histogram in self._inference_duration if inference else self._operation_duration:
-            histogram.record(duration, with_error, context)
+        for record, attributes in plan.durations:
+            record(duration, attributes, context)
         tokens = call.input_tokens
         if tokens is not None:
-            for histogram in self._token_usage:
-                histogram.record(tokens, (*series, TokenType.INPUT), context)
-            if inference:
-                for histogram in self._input_tokens:
-                    histogram.record(tokens, with_error, context)
+            for record, attributes in plan.input_tokens:
+                record(tokens, attributes, context)
         tokens = call.output_tokens
         if tokens is not None:
-            for histogram in self._token_usage:
-                histogram.record(tokens, (*series, TokenType.OUTPUT), context)
-            if inference:
-                for histogram in self._output_tokens:
-                    histogram.record(tokens, with_error, context)
+            for record, attributes in plan.output_tokens:
+                record(tokens, attributes, context)
         if call.first_chunk_at is not None:
-            for histogram in self._first_chunk:
-                histogram.record(call.first_chunk_at - call.started_at, series, context)
+            for record, attributes in plan.first_chunks:
+                record(call.first_chunk_at - call.started_at, attributes, context)
+
+    def _plan(self, operation: str, series: Key, with_error: Key) -> Plan:
+        """Say where calls with these attributes are recorded; the latest vocabulary keeps inference apart."""
+        inference = operation in INFERENCE_OPERATIONS
+        durations = (
+            *(self._operation_duration if self._released or not inference else ()),
+            *(self._inference_duration if inference else ()),
+        )
+        inputs, outputs = (self._input_tokens, self._output_tokens) if inference else ((), ())
+        plan = Plan(
+            tuple([histogram.point(with_error) for histogram in durations]),
+            (
+                *(histogram.point((*series, TokenType.INPUT)) for histogram in self._token_usage),
+                *(histogram.point(with_error) for histogram in inputs),
+            ),
+            (
+                *(histogram.point((*series, TokenType.OUTPUT)) for histogram in self._token_usage),
+                *(histogram.point(with_error) for histogram in outputs),
+            ),
+            tuple([histogram.point(series) for histogram in self._first_chunk]),
+        )
+        if len(self._plans) < self._most_plans:
+            self._plans[with_error] = plan
+        return plan
 
     def _record_stream(self, call: Call) -> None:
-        context = call.context
-        series = call.series
-        first_text = call.time_to_first_text
-        if first_text is not None:
-            self._first_text.record(first_text, series, context)
         if call.first_chunk_at is None:
             return
+        numbers: list[tuple[Distribution, Value]] = []
+        if call.first_text_at is not None:
+            numbers.append((self._first_text, call.first_text_at - call.started_at))
         if call.chunks > 1:
-            self._gap.record((call.last_chunk_at - call.first_chunk_at) / (call.chunks - 1), series, context)
-            self._longest_gap.record(call.longest_gap, series, context)
+            numbers.append((self._gap, (call.last_chunk_at - call.first_chunk_at) / (call.chunks - 1)))
+            numbers.append((self._longest_gap, call.longest_gap))
         seconds = call.ended_at - call.first_chunk_at
         if call.output_tokens and seconds > 0:
-            self._output_rate.record(call.output_tokens / seconds, series, context)
+            numbers.append((self._output_rate, call.output_tokens / seconds))
+        for histogram, value in numbers:
+            histogram.record(value, histogram.attributes(call.series), call.context)
 
 
 def observe(meter: Meter, ledger: Ledger, settings: Settings, observed_already: set[str]) -> None:
@@ -180,7 +210,7 @@ def observe(meter: Meter, ledger: Ledger, settings: Settings, observed_already: 
 
         create(metric.name, [callback], metric.unit, metric.description)
 
-    observed(metrics.OTEL_LLM_CLIENT_ACTIVE, lambda ledger: list(ledger.active.items()))
+    observed(metrics.OTEL_LLM_CLIENT_ACTIVE, _active)
     observed(metrics.OTEL_LLM_CLIENT_RETRIES, _retries)
     observed(metrics.OTEL_LLM_CLIENT_TOKENS, _tokens)
     observed(metrics.OTEL_LLM_INTERNAL_FAULTS, lambda _: [((place,), count) for place, count in faults.counts.items()])
@@ -214,6 +244,11 @@ def _with(key: Key, value: object) -> Key:
     return key if key == OVERFLOW else (*key, value)
 
 
+def _active(ledger: Ledger) -> Iterator[tuple[Key, Value]]:
+    for key, lane in list(ledger.lanes.items()):
+        yield key, lane.active
+
+
 def _tokens(ledger: Ledger) -> Iterator[tuple[Key, Value]]:
     for key, row in ledger.snapshot():
         for column, kind in _KINDS:
@@ -230,9 +265,10 @@ def _retries(ledger: Ledger) -> Iterator[tuple[Key, Value]]:
 
 def _rate_limit(name: str) -> Callable[[Ledger], Iterator[tuple[Key, Value]]]:
     def read(ledger: Ledger) -> Iterator[tuple[Key, Value]]:
-        for key, limits in list(ledger.rate_limits.items()):
-            if name in limits:
-                yield key, limits[name]
+        for key, lane in list(ledger.lanes.items()):
+            limit = lane.rate_limits.get(name)
+            if limit is not None:
+                yield key, limit
 
     return read
 

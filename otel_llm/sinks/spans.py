@@ -59,7 +59,7 @@ class Spans:
                 if call.error_type is not None:
                     span.set_status(Status(StatusCode.ERROR, call.error_message))
         finally:
-            span.end(call.started_at_ns + int(call.duration * 1e9))
+            span.end(call.started_at_ns + int((call.ended_at - call.started_at) * 1e9))
 
 
 def span_attributes(call: Call) -> dict[str, AttributeValue]:

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-_LARGEST = 2**63 - 1
+LARGEST = 2**63 - 1
+"""The largest number that OTLP can carry."""
 
 
 _NOTHING: Mapping[str, Any] = {}
 
 
-def fields(value: object) -> Mapping[str, Any]:
+def fields(value: Any) -> Mapping[str, Any]:
     """Return the fields of a mapping or of a client object, none for anything else. Runs no property of the object."""
-    if isinstance(value, dict):
+    if type(value) is dict:
         return cast("dict[str, Any]", value)
-    own: dict[str, Any] | None = getattr(value, "__dict__", None)
-    if own is None:
-        return _NOTHING
-    # Fields that this version of the client does not know are kept by pydantic beside its own.
-    extra: dict[str, Any] | None = getattr(value, "__pydantic_extra__", None)
+    try:
+        own: dict[str, Any] = value.__dict__
+        # Fields that this version of the client does not know are kept by pydantic beside its own.
+        extra: dict[str, Any] | None = value.__pydantic_extra__
+    except AttributeError:
+        return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else getattr(value, "__dict__", _NOTHING)
     return {**extra, **own} if extra else own
 
 
@@ -42,19 +44,19 @@ def count(value: object) -> int | None:
     """Return the value if it is a count that a server can mean: a whole number from 0 to 2**63 - 1."""
     if type(value) is float and value.is_integer():
         value = int(value)
-    return value if type(value) is int and 0 <= value <= _LARGEST else None
+    return value if type(value) is int and 0 <= value <= LARGEST else None
 
 
 def integer(value: object) -> int | None:
     """Return the value if it is a whole number of 64 bits, for request parameters."""
-    return value if type(value) is int and -_LARGEST <= value <= _LARGEST else None
+    return value if type(value) is int and -LARGEST <= value <= LARGEST else None
 
 
 def number(value: object) -> float | None:
     """Return an int or float as float, for request parameters."""
     if type(value) is float:
         return value
-    return float(value) if type(value) is int and -_LARGEST <= value <= _LARGEST else None
+    return float(value) if type(value) is int and -LARGEST <= value <= LARGEST else None
 
 
 def strings(value: object) -> list[str] | None:

@@ -14,7 +14,13 @@ _RATE_LIMITS = {
     b"x-ratelimit-remaining-tokens": metrics.OTEL_LLM_CLIENT_RATELIMIT_TOKENS_REMAINING.name,
     b"x-ratelimit-limit-tokens": metrics.OTEL_LLM_CLIENT_RATELIMIT_TOKENS_LIMIT.name,
 }
-_REQUEST_IDS = frozenset({b"x-request-id", b"request-id", b"apim-request-id"})
+_REQUEST_ID = names.OTEL_LLM_REQUEST_ID
+_TOLD: dict[bytes, str] = {
+    **_RATE_LIMITS,
+    b"x-request-id": _REQUEST_ID,
+    b"request-id": _REQUEST_ID,
+    b"apim-request-id": _REQUEST_ID,
+}
 
 
 def read_headers(call: Call, headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -23,11 +29,12 @@ def read_headers(call: Call, headers: Iterable[tuple[bytes, bytes]]) -> None:
     Source: the ``x-ratelimit-*`` headers of OpenAI's "Rate limits" guide.
     """
     for name, value in headers:
-        name = name.lower()
-        if name in _RATE_LIMITS:
-            if value.isdigit() and len(value) < 19:
-                if call.rate_limits is None:
-                    call.rate_limits = {}
-                call.rate_limits[_RATE_LIMITS[name]] = int(value)
-        elif name in _REQUEST_IDS:
-            call.attributes[names.OTEL_LLM_REQUEST_ID] = value.decode("latin-1")
+        told = _TOLD.get(name.lower())
+        if told is None:
+            continue
+        if told is _REQUEST_ID:
+            call.attributes[told] = value.decode("latin-1")
+        elif value.isdigit() and len(value) < 19:
+            if call.rate_limits is None:
+                call.rate_limits = {}
+            call.rate_limits[told] = int(value)

@@ -11,7 +11,7 @@ from typing import Any
 
 from otel_llm.call import Call
 from otel_llm.wire import openai_content as content
-from otel_llm.wire.fields import count, field, fields, integer, items, number, strings, text
+from otel_llm.wire.fields import LARGEST, count, field, fields, integer, items, number, strings, text
 from otel_llm.wire.format import Format
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv.errors import ErrorType
@@ -65,6 +65,9 @@ _OUTPUT_MODALITIES = {
     "audio_tokens": names.GEN_AI_USAGE_AUDIO_OUTPUT_TOKENS,
 }
 
+_INPUT_DETAILS = {"cached_tokens": "cache_read_tokens", "cache_write_tokens": "cache_write_tokens"}
+_OUTPUT_DETAILS = {"reasoning_tokens": "reasoning_tokens"}
+
 _INCOMPLETE = {
     "max_output_tokens": FinishReason.LENGTH,
     "content_filter": FinishReason.CONTENT_FILTER,
@@ -93,49 +96,56 @@ def _read_parameters(call: Call, body: Mapping[str, Any], table: dict[str, tuple
             if converted is not None:
                 attributes[name] = converted
     call.request_model = text(body.get("model"))
-    tier = text(body.get("service_tier"))
-    if tier and tier != "auto":
-        _set_openai(call, names.OPENAI_REQUEST_SERVICE_TIER, tier)
+    if "service_tier" in body:
+        tier = text(body["service_tier"])
+        if tier and tier != "auto":
+            _set_openai(call, names.OPENAI_REQUEST_SERVICE_TIER, tier)
     if body.get("stream") is True:
         call.streaming = True
         attributes[names.GEN_AI_REQUEST_STREAM] = True
 
 
 def _read_choice_count(call: Call, body: Mapping[str, Any]) -> None:
-    choices = integer(body.get("n"))
+    choices = integer(body["n"])
     if choices is not None and choices != 1:
         call.choice_count = choices
         call.attributes[names.GEN_AI_REQUEST_CHOICE_COUNT] = choices
 
 
+def _read_output_type(call: Call, format: object) -> None:
+    output = _OUTPUT_TYPES.get(text(field(format, "type")) or "")
+    if output:
+        call.attributes[names.GEN_AI_OUTPUT_TYPE] = output
+
+
 def _read_chat_request(call: Call, body: Mapping[str, Any]) -> None:
     _read_parameters(call, body, _CHAT)
-    if body.get("max_completion_tokens") is not None:
+    if "max_completion_tokens" in body:
         # It replaced max_tokens, whichever comes first in the body.
         limit = integer(body["max_completion_tokens"])
         if limit is not None:
             call.attributes[names.GEN_AI_REQUEST_MAX_TOKENS] = limit
-    _read_choice_count(call, body)
-    output = _OUTPUT_TYPES.get(text(field(body.get("response_format"), "type")) or "")
-    if output:
-        call.attributes[names.GEN_AI_OUTPUT_TYPE] = output
+    if "n" in body:
+        _read_choice_count(call, body)
+    if "response_format" in body:
+        _read_output_type(call, body["response_format"])
     _set_openai(call, names.OPENAI_API_TYPE, OpenAIApiType.CHAT_COMPLETIONS)
 
 
 def _read_completion_request(call: Call, body: Mapping[str, Any]) -> None:
     _read_parameters(call, body, _CHAT)
-    _read_choice_count(call, body)
+    if "n" in body:
+        _read_choice_count(call, body)
 
 
 def _read_responses_request(call: Call, body: Mapping[str, Any]) -> None:
     _read_parameters(call, body, _RESPONSES)
-    attributes = call.attributes
-    effort = text(field(body.get("reasoning"), "effort"))
-    if effort:
-        attributes[names.GEN_AI_REQUEST_REASONING_LEVEL] = effort
-    output = _OUTPUT_TYPES.get(text(field(field(body.get("text"), "format"), "type")) or "")
-    if output:
-        attributes[names.GEN_AI_OUTPUT_TYPE] = output
+    if "reasoning" in body:
+        effort = text(field(body["reasoning"], "effort"))
+        if effort:
+            call.attributes[names.GEN_AI_REQUEST_REASONING_LEVEL] = effort
+    if "text" in body:
+        _read_output_type(call, field(body["text"], "format"))
     _read_conversation(call, body.get("conversation"))
     _set_openai(call, names.OPENAI_API_TYPE, OpenAIApiType.RESPONSES)
 
@@ -155,67 +165,67 @@ def _read_embeddings_request(call: Call, body: Mapping[str, Any]) -> None:
 # answers
 
 
+# These three run for every answer, so they ask for types themselves where the helpers would do it in calls.
+
+
 def _read_identity(call: Call, answer: Mapping[str, Any]) -> None:
     """Read what every answer and every chunk repeats; later values win, missing ones change nothing."""
-    call.response_id = text(answer.get("id")) or call.response_id
-    call.response_model = text(answer.get("model")) or call.response_model
-    tier = text(answer.get("service_tier"))
-    if tier:
-        _set_openai(call, names.OPENAI_RESPONSE_SERVICE_TIER, tier)
-    fingerprint = text(answer.get("system_fingerprint"))
-    if fingerprint:
-        _set_openai(call, names.OPENAI_RESPONSE_SYSTEM_FINGERPRINT, fingerprint)
+    value = answer.get("id")
+    if type(value) is str and value:
+        call.response_id = value
+    value = answer.get("model")
+    if type(value) is str and value:
+        call.response_model = value
+    if call.provider in OPENAI_FLAVOURED:
+        value = answer.get("service_tier")
+        if type(value) is str and value:
+            call.attributes[names.OPENAI_RESPONSE_SERVICE_TIER] = value
+        value = answer.get("system_fingerprint")
+        if type(value) is str and value:
+            call.attributes[names.OPENAI_RESPONSE_SYSTEM_FINGERPRINT] = value
 
 
 def read_usage(call: Call, usage: object) -> None:
     """Read a ``usage`` object of either spelling (``prompt_tokens``, ``input_tokens``); what is absent stays absent."""
-    if usage is None:
-        return
     own = fields(usage)
-    prompt = count(own.get("prompt_tokens"))
-    if prompt is None:
-        prompt = count(own.get("input_tokens"))
-    completion = count(own.get("completion_tokens"))
-    if completion is None:
-        completion = count(own.get("output_tokens"))
-    if prompt is not None:
-        call.input_tokens = prompt
-    if completion is not None:
-        call.output_tokens = completion
-    details = own.get("prompt_tokens_details") or own.get("input_tokens_details")
-    if details:
-        given = fields(details)
-        cached = count(given.get("cached_tokens"))
-        if cached is not None:
-            call.cache_read_tokens = cached
-        written = count(given.get("cache_write_tokens"))
-        if written is not None:
-            call.cache_write_tokens = written
-        _read_modalities(call, given, _INPUT_MODALITIES)
-    details = own.get("completion_tokens_details") or own.get("output_tokens_details")
-    if details:
-        made = fields(details)
-        reasoning = count(made.get("reasoning_tokens"))
-        if reasoning is not None:
-            call.reasoning_tokens = reasoning
-        _read_modalities(call, made, _OUTPUT_MODALITIES)
+    chat = "prompt_tokens" in own
+    tokens = own.get("prompt_tokens" if chat else "input_tokens")
+    if tokens is not None and (tokens := count(tokens)) is not None:
+        call.input_tokens = tokens
+    tokens = own.get("completion_tokens" if chat or "completion_tokens" in own else "output_tokens")
+    if tokens is not None and (tokens := count(tokens)) is not None:
+        call.output_tokens = tokens
+    details = own.get("prompt_tokens_details" if chat else "input_tokens_details")
+    if details is not None:
+        _read_details(call, fields(details), _INPUT_DETAILS, _INPUT_MODALITIES)
+    details = own.get("completion_tokens_details" if chat else "output_tokens_details")
+    if details is not None:
+        _read_details(call, fields(details), _OUTPUT_DETAILS, _OUTPUT_MODALITIES)
 
 
-def _read_modalities(call: Call, details: Mapping[str, Any], table: dict[str, str]) -> None:
-    for key, name in table.items():
-        tokens = details.get(key)
-        if tokens and count(tokens):
-            if call.modality_tokens is None:
-                call.modality_tokens = {}
-            call.modality_tokens[name] = tokens
+def _read_details(
+    call: Call, details: Mapping[str, Any], columns: Mapping[str, str], modalities: Mapping[str, str]
+) -> None:
+    """Read the parts of a token total: into fields of the call, or by modality where there are any."""
+    for key, value in details.items():
+        if type(value) is int and 0 <= value <= LARGEST:
+            column = columns.get(key)
+            if column is not None:
+                setattr(call, column, value)
+            elif value and key in modalities:
+                if call.modality_tokens is None:
+                    call.modality_tokens = {}
+                call.modality_tokens[modalities[key]] = value
 
 
 def _read_choices_answer(call: Call, answer: object) -> None:
     own = fields(answer)
     _read_identity(call, own)
-    read_usage(call, own.get("usage"))
+    usage = own.get("usage")
+    if usage is not None:
+        read_usage(call, usage)
     call.finish_reasons = tuple(
-        [text(field(choice, "finish_reason")) or FinishReason.ERROR for choice in items(own.get("choices"))]
+        [text(fields(choice).get("finish_reason")) or FinishReason.ERROR for choice in items(own.get("choices"))]
     )
 
 
@@ -224,7 +234,9 @@ def _read_choices_chunks(call: Call, chunks: Sequence[object]) -> None:
     for chunk in chunks:
         own = fields(chunk)
         _read_identity(call, own)
-        read_usage(call, own.get("usage"))
+        usage = own.get("usage")
+        if usage is not None:
+            read_usage(call, usage)
         for choice in items(own.get("choices")):
             made = fields(choice)
             index = integer(made.get("index")) or 0
@@ -239,7 +251,9 @@ def _read_choices_chunks(call: Call, chunks: Sequence[object]) -> None:
 def _read_responses_answer(call: Call, answer: object) -> None:
     own = fields(answer)
     _read_identity(call, own)
-    read_usage(call, own.get("usage"))
+    usage = own.get("usage")
+    if usage is not None:
+        read_usage(call, usage)
     _read_conversation(call, own.get("conversation"))
     status = own.get("status")
     if status == "completed":

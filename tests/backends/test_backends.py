@@ -11,7 +11,7 @@ from urllib.error import HTTPError
 import pytest
 
 from . import build, tiny_model
-from .conftest import StartPrometheus
+from .fixtures import StartPrometheus
 from .servers import NUM_PREDICT, Collector, Died, Missing, Ollama, OtlpSink, fetch, find, running, wait_until
 from .sink import Json
 

@@ -172,7 +172,6 @@ PLACES: dict[str, tuple[Any, str]] = {
     "read headers": (exchange, "read_headers"),
     "watch": (exchange, "watch"),
     "foreign": (exchange, "is_instrumented"),
-    "complete": (telemetry.Telemetry, "_complete"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Offer the real servers as fixtures; where one is not installed, its tests skip and say why.
+"""Offer the real servers as fixtures to every test; where one is not installed, its tests skip and say why.
 
 With `OTEL_LLM_REQUIRE_BACKENDS=1` they fail instead, so that a machine meant to have the servers cannot pass without.
 """

@@ -1,0 +1,1 @@
+"""One application, run in the three ways: zero code, one line, and by way of a collector."""
