@@ -141,6 +141,10 @@ class Exchange:
             response = getattr(error, "response", None)
             if response is not None:
                 read_headers(call, response.headers.raw)
+            # A parse that fails on a whole answer carries it: it was paid for all the same.
+            completion = getattr(error, "completion", None)
+            if completion is not None:
+                read_answer(self._telemetry, self._format, call, completion)
         finally:
             self._telemetry.end(call, error)
 

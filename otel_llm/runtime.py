@@ -17,6 +17,7 @@ from otel_llm import config, exporters, sdk
 from otel_llm.config import CallHook, Capture, ContentHook, Settings
 from otel_llm.faults import guarded
 from otel_llm.ledger import Ledger
+from otel_llm.overdue import settle
 from otel_llm.sdk import Providers
 from otel_llm.sinks.metrics import Metrics, observe
 from otel_llm.sinks.spans import Spans
@@ -68,8 +69,7 @@ class Handle:
 
     def flush(self, timeout_millis: int = 10_000) -> None:
         """End what is overdue and send out what waits to be sent; what cannot be sent is told in the log."""
-        if self.telemetry is not None:
-            self.telemetry.settle()
+        settle()
         for provider in self._providers or ():
             force_flush = getattr(provider, "force_flush", None)
             if force_flush is not None:
@@ -257,8 +257,6 @@ def generate_latest(dialect: str | None = None) -> bytes:
             "no Prometheus reader: call otel_llm.instrument() without a meter_provider of your own, pass serve=True, "
             "or add otel_llm.prometheus.PrometheusReader() to your MeterProvider"
         )
-    if _handle is not None and _handle.telemetry is not None:
-        _handle.telemetry.settle()
     return exposition.generate_latest(registry)
 
 
@@ -298,8 +296,8 @@ def _start(settings: Settings, providers: Providers) -> Telemetry:
 
         events = Events(providers.logger.get_logger(SCOPE, release, SCHEMA_URL), settings)
     # The last to register is the first to run, and the providers have registered.
-    atexit.unregister(_settle)
-    atexit.register(_settle)
+    atexit.unregister(settle)
+    atexit.register(settle)
     return Telemetry(
         settings,
         Spans(providers.tracer.get_tracer(SCOPE, release, SCHEMA_URL), settings),
@@ -398,12 +396,6 @@ def _page_in_use() -> Page | None:
         if page is not None and page._server is not None:  # pyright: ignore[reportPrivateUsage]
             return page
     return None
-
-
-def _settle() -> None:
-    """End what is overdue, at the exit, before the providers shut down."""
-    if _handle is not None and _handle.telemetry is not None:
-        _handle.telemetry.settle()
 
 
 def _renew_lock() -> None:

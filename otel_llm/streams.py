@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from otel_llm import faults
 from otel_llm.call import Call
+from otel_llm.overdue import put_off
 from otel_llm.telemetry import Telemetry
 from otel_llm.wire.body import Body
 from otel_llm.wire.format import Format
@@ -140,7 +141,7 @@ class Tap:
             return
         try:
             if _inside_telemetry():
-                self._telemetry.later(lambda: self._finish(call, outcome, None, at))
+                put_off(lambda: self._finish(call, outcome, None, at))
             else:
                 self._finish(call, outcome, None, at)
         except Exception:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from otel_llm.config import Capture, Content, Settings
 from otel_llm.context import current_attributes, current_labels
 from otel_llm.errors import error_message, error_type
 from otel_llm.ledger import Ledger
+from otel_llm.overdue import settle
 from otel_llm.sinks.metrics import Metrics
 from otel_llm.sinks.spans import Spans
 
@@ -50,7 +50,6 @@ class Telemetry:
         self.captures_content = settings.capture is not Capture.NO_CONTENT
         self.spans = spans
         self._begin_span = spans.begin
-        self._late: deque[Callable[[], None]] = deque()
         # The span comes last, so that the others still see it open.
         sinks: list[tuple[str, _Sink]] = [("ledger", ledger.end), ("metrics", metrics.end)]
         if events is not None:
@@ -62,8 +61,7 @@ class Telemetry:
 
         Everything that the request tells must be on the call already.
         """
-        if self._late:
-            self.settle()
+        settle()
         call.started_at_ns = time.time_ns()
         call.started_at = time.perf_counter()
         try:
@@ -135,18 +133,6 @@ class Telemetry:
             except Exception:
                 faults.fault("content_hook")
         call.input_messages, call.output_messages, call.system_instructions, call.tool_definitions = kept or Content()
-
-    def later(self, end: Callable[[], None]) -> None:
-        """Put off an end that came where locks of the telemetry may be held, such as inside a garbage collection."""
-        self._late.append(end)
-
-    def settle(self) -> None:
-        """Do what was put off."""
-        while self._late:
-            try:
-                self._late.popleft()()
-            except IndexError:
-                return
 
 
 def suppressed(context: Context) -> bool:

@@ -33,6 +33,7 @@ class Events:
             names.GEN_AI_OPERATION_NAME: call.operation,
             names.GEN_AI_PROVIDER_NAME: call.provider,
             **self._labels,
+            **prefixed(call.labels or {}),
             **span_attributes(call),
             **content_of(call),
         }

@@ -16,6 +16,7 @@ from otel_llm import faults
 from otel_llm.call import Call
 from otel_llm.config import Settings
 from otel_llm.ledger import OVERFLOW, Key, Ledger, Row
+from otel_llm.overdue import settle
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv import metrics
 from otel_llm_semconv.metrics import Metric
@@ -245,6 +246,7 @@ def _with(key: Key, value: object) -> Key:
 
 
 def _active(ledger: Ledger) -> Iterator[tuple[Key, Value]]:
+    settle()  # a collection is the first to ask for these, and takes its locks for the others afterwards
     for key, lane in list(ledger.lanes.items()):
         yield key, lane.active
 

@@ -264,13 +264,13 @@ GEN_AI_CLIENT_INFERENCE_OPERATION_INPUT_TOKENS: Final = Metric(
     vocabularies=("latest",),
     source=_LATEST_TOKENS,
 )
-"""Input tokens of one inference, for percentiles only; failed ones count as 0."""
+"""Input tokens of one inference, for percentiles only; what was not told is absent."""
 
 GEN_AI_CLIENT_INFERENCE_OPERATION_OUTPUT_TOKENS: Final = GEN_AI_CLIENT_INFERENCE_OPERATION_INPUT_TOKENS._replace(
     name="gen_ai.client.inference.operation.output_tokens",
     description="The number of output (completion) tokens used per inference operation.",
 )
-"""Output tokens of one inference, for percentiles only; failed ones count as 0."""
+"""Output tokens of one inference, for percentiles only; what was not told is absent."""
 
 # Agent, workflow and tool metrics
 

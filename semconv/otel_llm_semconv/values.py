@@ -120,7 +120,7 @@ class TokenModality:
     AUDIO: Final = "audio"
     """Tokens of audio."""
     UNKNOWN: Final = "unknown"
-    """Tokens the provider does not break down, and the 0 of a call without usage."""
+    """Tokens the provider does not break down."""
 
 
 class TokenKind:

@@ -297,3 +297,19 @@ def test_errors_are_the_same_objects(server: ScriptedServer, seen: Seen) -> None
 
     assert raised.value.__context__ is None or not isinstance(raised.value.__context__, AttributeError)
     assert {"message": "no"} == raised.value.body
+
+
+def test_an_overdue_stream_is_ended_by_a_scrape(server: ScriptedServer) -> None:
+    """What was put off is done when metrics are collected, though no other call comes."""
+    from otel_llm import overdue
+
+    with capture() as seen:
+        stream = client(server).chat.completions.create(model="gpt-5", messages=ASK, stream=True)
+        next(stream)
+        tap = stream.response.stream.tap
+        call, tap._call = tap._call, None
+        overdue.put_off(lambda: tap._finish(call, "abandoned", None, call.started_at + 1.0))
+
+        (point,) = seen.points("otel_llm.client.active")
+        assert 0 == point["value"]
+        assert "abandoned" == seen.spans[0]["attributes"][names.OTEL_LLM_STREAM_OUTCOME]
