@@ -67,7 +67,7 @@ class Sizes(NamedTuple):
 
 
 FULL = Sizes(120, 12, 80, (50, 400), (50, 3_000), 15, 100_000, 12_000)
-QUICK = Sizes(12, 10, 8, (50, 250), (50, 2_000), 3, 3_000, 1_000)
+QUICK = Sizes(10, 8, 6, (50, 200), (50, 1_000), 3, 2_000, 800)
 
 
 class Case(NamedTuple):
@@ -145,7 +145,9 @@ def stream_lines(name: str, found: list[Round], lengths: tuple[int, int], *, con
 
     def per_chunk(name: str, clock: str = "cpu") -> Figure:
         def slope(round: Round) -> float:
-            over = [getattr(round[f"{name}{n}"], clock) - getattr(round[f"bare{n}"], clock) for n in lengths]
+            over: list[float] = [
+                getattr(round[f"{name}{n}"], clock) - getattr(round[f"bare{n}"], clock) for n in lengths
+            ]
             return (over[1] - over[0]) / (long - short)
 
         return lambda found: median([slope(round) for round in found])

@@ -94,9 +94,10 @@ def protocol(signal: Signal, environ: Mapping[str, str] = os.environ, wrong: Wro
             wrong(f"{source}={written!r}: expected one of {', '.join(_OTLP)}")
     try:
         url = urlsplit(environ.get(_endpoint(signal, environ) or "", ""))
-        return "http/protobuf" if url.port == 4318 or url.path.strip("/") else "grpc"
+        http = url.scheme in ("http", "https") and (url.port == 4318 or url.path.strip("/"))
     except ValueError:
-        return "grpc"
+        http = False
+    return "http/protobuf" if http else "grpc"
 
 
 def _endpoint(signal: Signal, environ: Mapping[str, str]) -> str | None:

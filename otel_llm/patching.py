@@ -63,10 +63,10 @@ def _plain(original: Callable[..., Any]) -> Callable[..., Any]:
     """Return what can be called with the instance first: a wrapper of wrapt's has to be bound to it before."""
     if type(original) is FunctionType:  # a wrapper says of itself that it is an instance of it
         return original
-    bind = type(original).__get__
+    descriptor: Any = original
 
     def bound(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return bind(original, self, type(self))(*args, **kwargs)
+        return descriptor.__get__(self, type(self))(*args, **kwargs)
 
     return bound
 
