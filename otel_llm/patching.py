@@ -42,7 +42,7 @@ class Patches:
     def replace(self, owner: type, name: str, make: Make) -> bool:
         """Replace a method that the class itself defines; say whether it was there to be replaced."""
         original = owner.__dict__.get(name)
-        if not callable(original):
+        if not callable(original) or not hasattr(original, "__get__"):
             return False
         replacement = make(_plain(original))
         update_wrapper(replacement, original)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -296,8 +297,8 @@ def _start(settings: Settings, providers: Providers) -> Telemetry:
 
         events = Events(providers.logger.get_logger(SCOPE, release, SCHEMA_URL), settings)
     # The last to register is the first to run, and the providers have registered.
-    atexit.unregister(settle)
-    atexit.register(settle)
+    atexit.unregister(_at_exit)
+    atexit.register(_at_exit)
     return Telemetry(
         settings,
         Spans(providers.tracer.get_tracer(SCOPE, release, SCHEMA_URL), settings),
@@ -396,6 +397,15 @@ def _page_in_use() -> Page | None:
         if page is not None and page._server is not None:  # pyright: ignore[reportPrivateUsage]
             return page
     return None
+
+
+@guarded
+def _at_exit() -> None:
+    """End what is overdue while the providers can still send it, streams that were dropped and lie about among it."""
+    telemetry = _handle.telemetry if _handle is not None else None
+    if telemetry is not None and any(lane.active for lane in list(telemetry.ledger.lanes.values())):
+        gc.collect()
+    settle()
 
 
 def _renew_lock() -> None:

@@ -130,7 +130,8 @@ class Tap:
         self._end_anywhere(outcome)
 
     def __del__(self) -> None:
-        if self._call is not None:
+        # While the interpreter shuts down there is nothing left to record with.
+        if self._call is not None and not sys.is_finalizing():
             self._end_anywhere(StreamOutcome.ABANDONED)
 
     def _end_anywhere(self, outcome: str) -> None:

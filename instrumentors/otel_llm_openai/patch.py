@@ -17,8 +17,9 @@ from otel_llm.patching import Make, Patches
 from otel_llm.streams import aobserve, aobserve_next, observe, observe_next, tap_of
 from otel_llm.telemetry import Telemetry
 from otel_llm.wire.fields import field
+from otel_llm.wire import Format
 from otel_llm.wire.openai import EMBEDDINGS, FORMATS
-from otel_llm_openai.server import server_of
+from otel_llm_openai.server import server_of, server_of_url
 
 _RAW_HEADER = "X-Stainless-Raw-Response"
 _SIMPLE_LOOP = ("_iterator",)
@@ -43,7 +44,8 @@ def patch(module: ModuleType, patches: Patches, telemetry: Telemetry) -> None:
 def _begin(exchange: Exchange, client: Any, options: Any) -> None:
     """Begin a call where the path is that of a known model operation."""
     try:
-        format = FORMATS.get(options.url)
+        url: str = options.url
+        format = FORMATS.get(url) or _format_of(url)
         if format is None or options.method.lower() != "post":
             return
         body = options.json_data
@@ -55,9 +57,18 @@ def _begin(exchange: Exchange, client: Any, options: Any) -> None:
                 body = _without_default_encoding(options, body)
         headers = options.headers
         raw = isinstance(headers, dict) and bool(cast("dict[str, Any]", headers).get(_RAW_HEADER))
-        exchange.begin(format, server_of(client), body, raw=raw)
+        server = server_of(client) if url.startswith("/") else server_of_url(url)
+        exchange.begin(format, server, body, raw=raw)
     except Exception:
         fault("begin")
+
+
+def _format_of(url: str) -> Format | None:
+    """Return the format of a URL that is more than a path: one with a query, or an absolute one."""
+    path, query, _ = url.partition("?")
+    if "://" in path:
+        return next((format for known, format in FORMATS.items() if path.endswith(known)), None)
+    return FORMATS.get(path) if query else None
 
 
 def _without_default_encoding(options: Any, body: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from otel_llm.exchange import Server
 from otel_llm.provider import provider_of
 from otel_llm_semconv.providers import Provider
 
+_PORTS = {"https": 443, "http": 80}
 _MOST = 1024
 _known: dict[int, tuple[Any, type, Server]] = {}
 """Servers by the identity of the URL object, which is kept so that the identity stays its own."""
@@ -19,14 +21,19 @@ def server_of(client: Any) -> Server:
     known = _known.get(id(url))
     if known is not None and known[0] is url and known[1] is type(client):
         return known[2]
-    host, port = url.host or None, url.port
-    if port is None:
-        port = {"https": 443, "http": 80}.get(url.scheme)
+    host, port = url.host or None, url.port or _PORTS.get(url.scheme)
     server = Server(_provider(client, host, port), host, port)
     if len(_known) >= _MOST:
         _known.clear()
     _known[id(url)] = (url, type(client), server)
     return server
+
+
+def server_of_url(url: str) -> Server:
+    """Return provider, host and port of an absolute URL or of a path without a host."""
+    parts = urlsplit(url)
+    port = parts.port or _PORTS.get(parts.scheme)
+    return Server(provider_of(parts.hostname, port, Provider.OPENAI), parts.hostname, port)
 
 
 def _provider(client: Any, host: str | None, port: int | None) -> str:

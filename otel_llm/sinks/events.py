@@ -28,7 +28,9 @@ class Events:
         self._labels = prefixed(settings.labels)
 
     def end(self, call: Call) -> None:
-        """Emit what is known of the call, and its exception if there was one."""
+        """Emit what is known of the call, and its exception if there was one; not where somebody else does."""
+        if call.shadowed:
+            return
         details: dict[str, AnyValue] = {
             names.GEN_AI_OPERATION_NAME: call.operation,
             names.GEN_AI_PROVIDER_NAME: call.provider,

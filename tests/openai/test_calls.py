@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import openai
 import pytest
 from pydantic import BaseModel
 
@@ -228,6 +229,37 @@ def test_a_call_by_path(server: ScriptedServer, seen: Seen) -> None:
     assert "gpt-5-2026-10-01" == result["model"]
     (span,) = seen.spans
     assert ("stop",) == span["attributes"][names.GEN_AI_RESPONSE_FINISH_REASONS]
+
+
+def test_a_call_by_url(server: ScriptedServer, seen: Seen) -> None:
+    """An absolute URL or one with a query is the same call, at the host it names."""
+    body: Any = {"model": "gpt-5", "messages": ASK}
+    elsewhere = openai.OpenAI(
+        base_url="http://elsewhere.example/v1", api_key="test", http_client=openai.DefaultHttpxClient(verify=False)
+    )
+    elsewhere.post(f"{server.base_url}/chat/completions", cast_to=dict[str, Any], body=body)
+    elsewhere.close()
+    client(server).post("/chat/completions?x=1", cast_to=dict[str, Any], body=body)
+
+    assert [("chat gpt-5", "127.0.0.1", server.port)] * 2 == [
+        (span["name"], span["attributes"][names.SERVER_ADDRESS], span["attributes"][names.SERVER_PORT])
+        for span in seen.spans
+    ]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_azure(server: ScriptedServer, seen: Seen, streamed: bool) -> None:
+    """An Azure client, which rewrites the path, is seen as Azure and carries OpenAI's attributes."""
+    settings: Any = {"api_key": "test", "api_version": "2026-01-01", "azure_endpoint": server.url}
+    with openai.AzureOpenAI(**settings, http_client=openai.DefaultHttpxClient(verify=False)) as own:
+        made = own.chat.completions.create(model="gpt-5", messages=ASK, stream=streamed)
+        if streamed:
+            list(made)
+
+    (span,) = seen.spans
+    assert "azure.ai.openai" == span["attributes"][names.GEN_AI_PROVIDER_NAME]
+    assert "chat_completions" == span["attributes"][names.OPENAI_API_TYPE]
+    assert "/deployments/gpt-5/" in server.requests[0].path
 
 
 def test_other_endpoints_are_left_alone(server: ScriptedServer, seen: Seen) -> None:
