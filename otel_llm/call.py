@@ -69,8 +69,8 @@ class Call:
     stream_outcome: str | None = None
 
     retry_reasons: tuple[str, ...] = ()
-    rate_limits: dict[str, int] | None = None
-    """Headroom told by the server, keyed by the metric that shows it."""
+    response_headers: Any = None
+    """Headers of the last answer, which tell the headroom of the rate limits."""
 
     labels: Mapping[str, str] | None = None
     shadowed: bool = False

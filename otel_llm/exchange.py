@@ -22,7 +22,8 @@ from otel_llm.streams import Tap, read_answer, watch
 from otel_llm.telemetry import Telemetry, suppressed
 from otel_llm.wire.body import Body
 from otel_llm.wire.format import Format
-from otel_llm.wire.headers import read_headers
+from otel_llm.wire.headers import read_request_id
+from otel_llm_semconv import attributes as names
 from otel_llm_semconv.values import RetryReason
 
 
@@ -60,6 +61,7 @@ class Exchange:
             return
         call = Call()
         call.operation = format.operation
+        call.context = context
         call.provider, call.server_address, call.server_port = server
         self._format = format
         self._raw = raw
@@ -75,7 +77,7 @@ class Exchange:
             self._telemetry.begin(call)
             self._call = call
             self._exchange_token = current_exchange.set(self)
-            if call.context is not None:
+            if call.span is not None:
                 self._context_token = context_api.attach(call.context)
 
     @guarded
@@ -84,23 +86,25 @@ class Exchange:
         if self._call is not None:
             self._call.retry_reasons = (*self._call.retry_reasons, reason)
 
-    def answered(self, response: Any) -> None:
-        """Take note of a response: its headers, and how its body will be read."""
+    def answered(self, response: Any, *, stream: bool = False) -> None:
+        """Take note of a response and of how its body will be read: by the client's *stream*, or by the caller."""
         call = self._call
         if call is None:
             return
         try:
             self._answer = response
-            read_headers(call, response.headers.raw)
-            if not response.is_closed:
+            call.response_headers = response.headers
+            # A response that was made with its body, as in tests and caches, counts as closed from the start.
+            if not response.is_closed or (stream and not self._raw):
                 self._tap_into(call, response)
         except Exception:
             fault("answered")
 
     def _tap_into(self, call: Call, response: Any) -> None:
         tap = Tap(self._telemetry, call, self._format)
+        headers = response.headers
+        read_request_id(call, headers)
         if self._raw:
-            headers = response.headers
             tap.body = Body(headers.get("content-type", ""), headers.get("content-encoding", ""))
         if watch(response, tap):
             self._tap = tap
@@ -110,7 +114,7 @@ class Exchange:
         """Take note of an attempt that failed with a status, and may be tried again."""
         if self._call is not None:
             self.last_status = response.status_code
-            read_headers(self._call, response.headers.raw)
+            self._call.response_headers = response.headers
 
     def returned(self, result: object) -> None:
         """End the call with what the client returns, or leave that to the stream."""
@@ -121,11 +125,25 @@ class Exchange:
             return
         try:
             if self._raw or result is self._answer:
-                result = json.loads(self._answer.content)
-            read_answer(self._telemetry, self._format, call, result)
+                self._read_content(call, self._answer)
+            else:
+                read_answer(self._telemetry, self._format, call, result)
+            if names.OTEL_LLM_REQUEST_ID not in call.attributes and self._answer is not None:
+                read_request_id(call, self._answer.headers)
         except Exception:
             fault("read_answer")
         self._telemetry.end(call, None, at)
+
+    def _read_content(self, call: Call, response: Any) -> None:
+        """Read a body that is there already but was not parsed by the client."""
+        body = Body(response.headers.get("content-type", ""), "")
+        events = body.feed(response.content)
+        if body.is_stream:
+            chunks = [json.loads(event) for event in events]
+            call.streamed, call.chunks = True, len(chunks)
+            self._format.read_chunks(call, chunks)
+        else:
+            read_answer(self._telemetry, self._format, call, body.answer())
 
     @guarded
     def failed(self, error: BaseException) -> None:
@@ -140,7 +158,8 @@ class Exchange:
         try:
             response = getattr(error, "response", None)
             if response is not None:
-                read_headers(call, response.headers.raw)
+                call.response_headers = response.headers
+                read_request_id(call, response.headers)
             # A parse that fails on a whole answer carries it: it was paid for all the same.
             completion = getattr(error, "completion", None)
             if completion is not None:

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Mapping
 from threading import Lock
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+from opentelemetry.util.types import AttributeValue
 
 from otel_llm.call import Call
+from otel_llm.wire.headers import rate_limits
 
 Key: TypeAlias = tuple[object, ...]
 """Values of the attributes that a series has, in the order in which its metric declares them."""
@@ -46,13 +50,25 @@ class Row:
 
 
 class Lane:
-    """The present state of the calls that are alike at their start: how many are in flight, what headroom was told."""
+    """What the calls share that are alike at their start: how many are in flight, what headroom was told."""
 
-    __slots__ = ("active", "rate_limits")
+    __slots__ = ("_rate_limits", "active", "headers", "key", "span")
 
-    def __init__(self) -> None:
+    def __init__(self, key: Key) -> None:
+        self.key = key
         self.active = 0
-        self.rate_limits: dict[str, int] = {}
+        self.headers: Any = None
+        """Headers of the last answer, read when somebody asks."""
+        self.span: tuple[str, Mapping[str, AttributeValue]] | None = None
+        """Name and first attributes of their spans, kept by the sink that makes them."""
+        self._rate_limits: dict[str, int] = {}
+
+    def rate_limits(self) -> Mapping[str, int]:
+        """Return the headroom last told, by the metric that shows it."""
+        headers, self.headers = self.headers, None
+        if headers is not None:
+            self._rate_limits.update(rate_limits(headers))
+        return self._rate_limits
 
 
 class Ledger:
@@ -92,8 +108,8 @@ class Ledger:
         with self._lock:
             if lane is not None:
                 lane.active -= 1
-                if call.rate_limits:
-                    lane.rate_limits.update(call.rate_limits)
+                if call.response_headers is not None:
+                    lane.headers = call.response_headers
             row = self.rows.get(key)
             if row is None:
                 row = self._new_row(key)
@@ -121,7 +137,7 @@ class Ledger:
     def _new_lane(self, key: Key) -> Lane:
         if len(self.lanes) >= self.max_series:
             key = OVERFLOW
-        return self.lanes.setdefault(key, Lane())
+        return self.lanes.setdefault(key, Lane(key))
 
     def _new_row(self, key: Key) -> Row:
         if len(self.rows) >= self.max_series:

@@ -57,7 +57,7 @@ class Handle:
         self, telemetry: Telemetry | None, providers: Providers | None = None, asked: Mapping[str, object] | None = None
     ) -> None:
         self.telemetry = telemetry
-        self._providers = providers
+        self.providers = providers
         self._asked = dict(asked or {})
         self.made_by_instrumentor = asked is None
         """Whether this is the doing of an instrumentor, which somebody switched on by itself."""
@@ -65,13 +65,12 @@ class Handle:
     @property
     def url(self) -> str | None:
         """Where the Prometheus page is served, or None."""
-        page = _page_in_use()
-        return None if page is None else page.url
+        return _url(self.providers)
 
     def flush(self, timeout_millis: int = 10_000) -> None:
         """End what is overdue and send out what waits to be sent; what cannot be sent is told in the log."""
         settle()
-        for provider in self._providers or ():
+        for provider in self.providers or ():
             force_flush = getattr(provider, "force_flush", None)
             if force_flush is not None:
                 try:
@@ -88,8 +87,8 @@ class Handle:
         has: dict[str, object] = dict(self._asked)
         if self.telemetry is not None:
             has |= self.telemetry.settings._asdict()
-        if self._providers is not None:
-            has |= {f"{signal}_provider": provider for signal, provider in self._providers._asdict().items()}
+        if self.providers is not None:
+            has |= {f"{signal}_provider": provider for signal, provider in self.providers._asdict().items()}
         asked = {name: value for name, value in asked.items() if value is not None}
         if asked.get("serve") is (self.url is not None):
             del asked["serve"]
@@ -172,10 +171,11 @@ def instrument(
         )
         built = sdk.built_here(providers.meter)
         telemetry = _start(settings, providers)
-        if bind is not None and (serve is not True or _page_in_use() is None):
-            _serve(providers.meter, bind, settings)
-        elif serve is None and built and _page_in_use() is None:
-            _serve_by_default(providers.meter)
+        if isinstance(serve, str) or _url(providers) is None:
+            if bind is not None:
+                _serve(providers.meter, bind, settings)
+            elif serve is None and built:
+                _serve_by_default(providers.meter)
         _handle = Handle(telemetry, providers, asked)
         with sdk.stable_http_names() if built else nullcontext():
             _switch_on(telemetry)
@@ -193,6 +193,8 @@ def uninstrument() -> None:
             if instrumentor.is_instrumented_by_opentelemetry:
                 _switch_off(instrumentor)
         handle.flush()
+        if handle.providers is not None:
+            sdk.release_readers(handle.providers.meter)
         page, _page = _page, None
         if page is not None:
             page.close()
@@ -223,7 +225,7 @@ def join(
         settings = config.resolve_or_default()
         providers = sdk.find(tracer_provider, meter_provider, logger_provider, events=_wants_events(settings))
         if (
-            sdk.built_by_zero_code(providers.tracer)
+            sdk.built_by_zero_code(providers)
             and not sdk.prometheus_readers(providers.meter)
             and not exporters.chosen_by_hand("metrics")
         ):
@@ -283,10 +285,7 @@ def _wants_events(settings: Settings) -> bool:
 
 def _start(settings: Settings, providers: Providers) -> Telemetry:
     """Put the sinks on the providers."""
-    for reader in sdk.prometheus_readers(providers.meter):
-        from otel_llm.prometheus.reader import adopt
-
-        adopt(reader, settings.max_series)
+    sdk.adopt_readers(providers.meter, settings.max_series)
     release = version("otel-llm")
     meter = providers.meter.get_meter(SCOPE, release, SCHEMA_URL)
     ledger, observed = _ledger_of(providers.meter, settings)
@@ -391,12 +390,13 @@ def _serve_by_default(meter_provider: Any) -> None:
         _page = start(address(None), readers[0]._registry, explicit=False)
 
 
-def _page_in_use() -> Page | None:
+def _url(providers: Providers | None) -> str | None:
+    """Return where the page is: ours, that of a reader from the environment, or that of upstream's reader."""
     for page in (_page, _shown):
         # A page is closed by a fork, and by the shutdown of the reader that opened it.
         if page is not None and page._server is not None:  # pyright: ignore[reportPrivateUsage]
-            return page
-    return None
+            return page.url
+    return None if providers is None else sdk.upstream_page(providers.meter)
 
 
 @guarded

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from opentelemetry import metrics, trace
 
 from otel_llm import config, exporters
+from otel_llm.faults import guarded
 from otel_llm_semconv import environment as variables
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ _built: WeakSet[Any] = WeakSet()
 _added: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 """Our readers on providers of others, which do not list readers that came later."""
 
+_adopted: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+"""Upstream's own collectors of the readers that have ours now."""
 _AUTO_VERSION = "telemetry.auto.version"
 """Resource attribute that upstream's configurator sets for ``opentelemetry-instrument``."""
 
@@ -188,10 +191,10 @@ def built_here(provider: object) -> bool:
     )
 
 
-def built_by_zero_code(provider: object) -> bool:
-    """Whether ``opentelemetry-instrument`` built the tracer provider, which then says so in its resource."""
-    resource = getattr(provider, "resource", None)
-    return _AUTO_VERSION in getattr(resource, "attributes", ())
+def built_by_zero_code(providers: Providers) -> bool:
+    """Whether ``opentelemetry-instrument`` built the providers, which it says in their resource."""
+    resource = getattr(providers.tracer, "resource", None)
+    return hasattr(providers.meter, "add_metric_reader") and _AUTO_VERSION in getattr(resource, "attributes", ())
 
 
 def prometheus_readers(provider: object) -> list[Any]:
@@ -201,6 +204,43 @@ def prometheus_readers(provider: object) -> list[Any]:
         return []
     readers = [*getattr(provider, "_metric_readers", ()), _added.get(provider)]
     return [reader for reader in readers if isinstance(reader, upstream.PrometheusMetricReader)]
+
+
+@guarded
+def adopt_readers(provider: object, max_series: int) -> None:
+    """Have our collector show what upstream's readers of a provider collect."""
+    for reader in prometheus_readers(provider):
+        from otel_llm.prometheus.reader import adopt
+
+        upstreams = reader._collector
+        adopt(reader, max_series)
+        if reader._collector is not upstreams:
+            _adopted[reader] = upstreams
+
+
+@guarded
+def release_readers(provider: object) -> None:
+    """Give upstream's readers of a provider their own collector back."""
+    for reader in prometheus_readers(provider):
+        upstreams = _adopted.pop(reader, None)
+        if upstreams is not None:
+            try:
+                reader._registry.unregister(reader._collector)
+            except KeyError:  # the reader is shut down
+                continue
+            reader._collector = upstreams
+            reader._registry.register(upstreams)
+
+
+def upstream_page(provider: object) -> str | None:
+    """Return where upstream's reader from the environment serves the page of a provider."""
+    for reader in prometheus_readers(provider):
+        if type(reader).__name__ == "_AutoPrometheusMetricReader":
+            from otel_llm.prometheus.server import address
+
+            host, port = address(None)
+            return f"http://{host}:{port}/metrics"
+    return None
 
 
 def add_reader(provider: Any, reader: Any) -> None:

@@ -23,8 +23,8 @@ from otel_llm.wire.body import Body
 from otel_llm.wire.format import Format
 from otel_llm_semconv.values import StreamOutcome
 
-_TAIL = 8
-"""Chunks kept from the end of a stream: usage and finish reason stand there."""
+_TAIL = 3
+"""Chunks kept from the end of a stream: usage and finish reason stand there. More would only fill the caches."""
 
 
 class Tap:

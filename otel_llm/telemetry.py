@@ -111,6 +111,8 @@ class Telemetry:
                 sink(call)
             except Exception:
                 faults.fault(place)
+        # Its traceback holds the frames that hold the call: a circle that only the collector would break.
+        call.error = None
 
     def _call_hooks(self, call: Call) -> None:
         if self.captures_content and self.settings.content_hook is not None:

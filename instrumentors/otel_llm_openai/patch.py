@@ -131,7 +131,7 @@ def _process_response(original: Callable[..., Any]) -> Callable[..., Any]:
     def process(self: Any, *args: Any, **kwargs: Any) -> Any:
         exchange = exchange_in_progress()
         if exchange is not None:
-            exchange.answered(kwargs.get("response"))
+            exchange.answered(kwargs.get("response"), stream=bool(kwargs.get("stream")))
         return original(self, *args, **kwargs)
 
     return process
@@ -141,7 +141,7 @@ def _aprocess_response(original: Callable[..., Any]) -> Callable[..., Any]:
     async def process(self: Any, *args: Any, **kwargs: Any) -> Any:
         exchange = exchange_in_progress()
         if exchange is not None:
-            exchange.answered(kwargs.get("response"))
+            exchange.answered(kwargs.get("response"), stream=bool(kwargs.get("stream")))
         return await original(self, *args, **kwargs)
 
     return process

@@ -268,7 +268,7 @@ def _retries(ledger: Ledger) -> Iterator[tuple[Key, Value]]:
 def _rate_limit(name: str) -> Callable[[Ledger], Iterator[tuple[Key, Value]]]:
     def read(ledger: Ledger) -> Iterator[tuple[Key, Value]]:
         for key, lane in list(ledger.lanes.items()):
-            limit = lane.rate_limits.get(name)
+            limit = lane.rate_limits().get(name)
             if limit is not None:
                 yield key, limit
 

@@ -14,6 +14,7 @@ from opentelemetry.util.types import AttributeValue
 
 from otel_llm.call import Call
 from otel_llm.config import Capture, Settings
+from otel_llm.ledger import OVERFLOW
 from otel_llm_semconv import attributes as names
 
 
@@ -27,6 +28,20 @@ class Spans:
 
     def begin(self, call: Call) -> None:
         """Start the span with what samplers may want to see."""
+        lane = call.lane
+        if lane is not None and lane.span is not None:
+            name, attributes = lane.span
+        else:
+            name, attributes = self._first(call)
+            if lane is not None and lane.key != OVERFLOW:
+                lane.span = name, attributes
+        if call.labels:
+            attributes = {**attributes, **prefixed(call.labels)}
+        call.span = self._start_span(name, call.context, SpanKind.CLIENT, attributes, start_time=call.started_at_ns)
+        call.context = set_span_in_context(call.span, call.context)
+
+    def _first(self, call: Call) -> tuple[str, Mapping[str, AttributeValue]]:
+        """Return the name of the call's span and the attributes it has from the start."""
         attributes: dict[str, AttributeValue] = {
             names.GEN_AI_OPERATION_NAME: call.operation,
             names.GEN_AI_PROVIDER_NAME: call.provider,
@@ -39,12 +54,7 @@ class Spans:
             attributes[names.SERVER_ADDRESS] = call.server_address
             if call.server_port is not None:
                 attributes[names.SERVER_PORT] = call.server_port
-        if self._labels:
-            attributes.update(self._labels)
-        if call.labels:
-            attributes.update(prefixed(call.labels))
-        call.span = self._start_span(name, kind=SpanKind.CLIENT, attributes=attributes, start_time=call.started_at_ns)
-        call.context = set_span_in_context(call.span)
+        return name, attributes | self._labels
 
     def end(self, call: Call) -> None:
         """End the span with everything that is known of the call."""

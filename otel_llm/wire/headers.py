@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import Any
 
 from otel_llm.call import Call
 from otel_llm_semconv import attributes as names
@@ -14,27 +14,26 @@ _RATE_LIMITS = {
     b"x-ratelimit-remaining-tokens": metrics.OTEL_LLM_CLIENT_RATELIMIT_TOKENS_REMAINING.name,
     b"x-ratelimit-limit-tokens": metrics.OTEL_LLM_CLIENT_RATELIMIT_TOKENS_LIMIT.name,
 }
-_REQUEST_ID = names.OTEL_LLM_REQUEST_ID
-_TOLD: dict[bytes, str] = {
-    **_RATE_LIMITS,
-    b"x-request-id": _REQUEST_ID,
-    b"request-id": _REQUEST_ID,
-    b"apim-request-id": _REQUEST_ID,
-}
+_REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id")
 
 
-def read_headers(call: Call, headers: Iterable[tuple[bytes, bytes]]) -> None:
-    """Read the headers in one pass; a later answer's values replace those of an earlier attempt.
+def read_request_id(call: Call, headers: Any) -> None:
+    """Read the id that the server gave the request, from the headers of an httpx response of either library."""
+    for name in _REQUEST_IDS:
+        value = headers.get(name)
+        if value:
+            call.attributes[names.OTEL_LLM_REQUEST_ID] = value
+            return
+
+
+def rate_limits(headers: Any) -> dict[str, int]:
+    """Return the headroom that the headers tell, by the metric that shows it.
 
     Source: the ``x-ratelimit-*`` headers of OpenAI's "Rate limits" guide.
     """
-    for name, value in headers:
-        told = _TOLD.get(name.lower())
-        if told is None:
-            continue
-        if told is _REQUEST_ID:
-            call.attributes[told] = value.decode("latin-1")
-        elif value.isdigit() and len(value) < 19:
-            if call.rate_limits is None:
-                call.rate_limits = {}
-            call.rate_limits[told] = int(value)
+    told: dict[str, int] = {}
+    for name, value in headers.raw:
+        metric = _RATE_LIMITS.get(name.lower())
+        if metric is not None and value.isdigit() and len(value) < 19:
+            told[metric] = int(value)
+    return told

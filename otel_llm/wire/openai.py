@@ -173,6 +173,9 @@ def _read_identity(call: Call, answer: Mapping[str, Any]) -> None:
     value = answer.get("id")
     if type(value) is str and value:
         call.response_id = value
+    value = answer.get("_request_id")  # where the client puts what the header says
+    if type(value) is str:
+        call.attributes[names.OTEL_LLM_REQUEST_ID] = value
     value = answer.get("model")
     if type(value) is str and value:
         call.response_model = value

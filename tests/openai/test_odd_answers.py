@@ -169,7 +169,7 @@ PLACES: dict[str, tuple[Any, str]] = {
     "span attributes": (spans, "span_attributes"),
     "metrics": (metrics.Metrics, "end"),
     "tap": (exchange, "Tap"),
-    "read headers": (exchange, "read_headers"),
+    "read request id": (exchange, "read_request_id"),
     "watch": (exchange, "watch"),
     "foreign": (exchange, "is_instrumented"),
 }

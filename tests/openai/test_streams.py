@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -423,3 +424,63 @@ def test_the_connection_is_released(server: ScriptedServer, seen: Seen) -> None:
     response = stream.response
     assert response.is_closed
     assert response.elapsed.total_seconds() > 0
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_response_made_with_its_body(seen: Seen, mode: str) -> None:
+    """A stream over a body that is there from the start, as mock transports give it, is a stream like any other."""
+    base: Any = openai.DefaultHttpxClient.__mro__[1]
+    library = __import__(base.__module__.partition(".")[0])
+    chunk = {"id": "1", "model": "m", "choices": [{"index": 0, "delta": {"content": "x"}, "finish_reason": "stop"}]}
+    usage = {"id": "1", "model": "m", "choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 3}}
+    body = b"".join(b"data: %s\n\n" % json.dumps(event).encode() for event in (chunk, usage)) + b"data: [DONE]\n\n"
+    headers = {"content-type": "text/event-stream"}
+    transport = library.MockTransport(lambda request: library.Response(200, content=body, headers=headers))
+    settings: dict[str, Any] = {"base_url": "http://mock.example/v1", "api_key": "test"}
+
+    if mode == "sync":
+        with openai.OpenAI(**settings, http_client=library.Client(transport=transport)) as own:
+            assert 2 == len(list(_chat(own)))
+            raw = own.chat.completions.with_raw_response.create(model="gpt-5", messages=ASK, stream=True)
+            assert 2 == len(list(raw.parse()))
+    else:
+
+        async def main() -> None:
+            async with openai.AsyncOpenAI(**settings, http_client=library.AsyncClient(transport=transport)) as own:
+                assert 2 == len([chunk async for chunk in await _chat(own)])
+                raw = await own.chat.completions.with_raw_response.create(model="gpt-5", messages=ASK, stream=True)
+                assert 2 == len([chunk async for chunk in raw.parse()])
+
+        asyncio.run(main())
+
+    first, second = (span["attributes"] for span in seen.spans)
+    for attributes in (first, second):
+        assert (5, 3) == (attributes[names.GEN_AI_USAGE_INPUT_TOKENS], attributes[names.GEN_AI_USAGE_OUTPUT_TOKENS])
+        assert 2 == attributes[names.OTEL_LLM_STREAM_CHUNKS]
+    assert "completed" == first[names.OTEL_LLM_STREAM_OUTCOME]
+
+
+def test_a_failed_call_leaves_no_garbage(server: ScriptedServer, seen: Seen) -> None:
+    """What a failed call held is freed at once, without the collector."""
+    import weakref
+
+    from otel_llm.testing.server import error
+
+    class Body(list[Any]):
+        """A list that can be watched."""
+
+    own = client(server)
+    server.script(error(400))
+    messages = Body(ASK)
+    watched = weakref.ref(messages)
+    gc.disable()
+    try:
+        try:
+            own.chat.completions.create(model="gpt-5", messages=messages)
+        except openai.BadRequestError:
+            pass
+        del messages
+        before = watched()
+        assert before is None
+    finally:
+        gc.enable()

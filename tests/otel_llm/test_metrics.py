@@ -176,7 +176,6 @@ def test_ten_thousand_models_in_bounded_memory() -> None:
         ledger.begin(call)
         call.series = ("chat", "openai", call.request_model, None, None, None)
         call.input_tokens = 2
-        call.rate_limits = {"x": 1}
         ledger.end(call)
 
     assert 101 == len(ledger.rows) == len(ledger.lanes)

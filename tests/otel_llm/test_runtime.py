@@ -507,18 +507,28 @@ def test_flush_reaches_every_provider_and_raises_nothing(caplog: pytest.LogCaptu
 
 
 def test_upstreams_reader_of_the_user_gets_our_collector(server: ScriptedServer) -> None:
-    """The families are right in the registry that the application serves by itself; we serve nothing."""
+    """The families are right in the registry that the application serves by itself, until its own collector is back."""
     registry = prometheus_client.CollectorRegistry()
-    provider = MeterProvider([PrometheusMetricReader(registry=registry)])
+    reader: Any = PrometheusMetricReader(registry=registry)
+    collector = reader._collector
+    provider = MeterProvider([reader])
     for name, attribute in (("one", "alpha"), ("two", "beta")):
         provider.get_meter(name).create_counter("shared").add(1, {attribute: "x"})
-    with otel_llm.instrument(tracer_provider=TracerProvider(), meter_provider=provider) as handle:
-        ask(server)
-        assert handle.url is None
-        assert registry.get_sample_value("shared_total", _labels("one", alpha="x", beta="")) == 1
-        assert registry.get_sample_value("shared_total", _labels("two", alpha="", beta="x")) == 1
-        assert CALLS.encode() in prometheus_client.generate_latest(registry)
+    for calls in (1, 2):
+        with otel_llm.instrument(tracer_provider=TracerProvider(), meter_provider=provider) as handle:
+            ask(server)
+            assert handle.url is None
+            assert registry.get_sample_value("shared_total", _labels("one", alpha="x", beta="")) == 1
+            assert registry.get_sample_value("shared_total", _labels("two", alpha="", beta="x")) == 1
+            page = prometheus_client.generate_latest(registry).decode()
+            assert [line for line in page.splitlines() if line.startswith(CALLS) and line.endswith(f" {calls}.0")]
+        assert reader._collector is collector
+        assert set(registry._collector_to_names) == {collector}
+        assert b"shared_total" in prometheus_client.generate_latest(registry)
+    otel_llm.instrument(tracer_provider=TracerProvider(), meter_provider=provider)
     provider.shutdown()
+    otel_llm.uninstrument()
+    assert not registry._collector_to_names
 
 
 def _labels(scope: str, **labels: str) -> dict[str, str]:

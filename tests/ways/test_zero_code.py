@@ -306,6 +306,17 @@ def test_uninstrument_leaves_the_page_of_the_environment(port: str) -> None:
     assert run(code, *ZERO_CODE, **OURS, **page_at(port)).stderr.count("otel_llm:") == 0
 
 
+def test_the_handle_knows_the_page_of_upstreams_reader(port: str) -> None:
+    """It is where the variables say, and is not served a second time."""
+    code = f"""if True:
+        import otel_llm
+        assert otel_llm.instrument(serve=True).url == "http://127.0.0.1:{port}/metrics"
+        otel_llm.uninstrument()
+        assert otel_llm.instrument(serve=True).url == "http://127.0.0.1:{port}/metrics"
+    """
+    assert "otel_llm:" not in run(code, *ZERO_CODE, **UPSTREAM, **page_at(port), **TO_THE_PAGE).stderr
+
+
 def test_a_child_process_lives(port: str) -> None:
     """A process that the application starts is instrumented too, and finds the port taken: one line, no more."""
     code = """if True:
