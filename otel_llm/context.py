@@ -1,4 +1,4 @@
-"""What flows with the context: the call in progress, labels and attributes of the calls inside a block."""
+"""What flows with the context: labels and attributes of the calls inside a block."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
-
-current_exchange: ContextVar[object] = ContextVar("otel_llm_exchange", default=None)
-"""The exchange whose request is under way here, so that lower layers leave it alone."""
 
 current_labels: ContextVar[Mapping[str, str] | None] = ContextVar("otel_llm_labels", default=None)
 current_attributes: ContextVar[Mapping[str, AttributeValue] | None] = ContextVar("otel_llm_attributes", default=None)

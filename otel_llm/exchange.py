@@ -7,7 +7,7 @@ returns anything that the user gets, and none raises.
 from __future__ import annotations
 
 import json
-from contextvars import Token
+from contextvars import ContextVar, Token
 from time import perf_counter
 from typing import Any, NamedTuple, cast
 
@@ -15,7 +15,6 @@ from opentelemetry import context as context_api
 from opentelemetry.context import Context
 
 from otel_llm.call import Call
-from otel_llm.context import current_exchange
 from otel_llm.faults import fault, guarded
 from otel_llm.foreign import is_instrumented
 from otel_llm.streams import Tap, read_answer, watch
@@ -43,7 +42,7 @@ class Exchange:
     _answer: Any = None
     _tap: Tap | None = None
     _raw = False
-    _exchange_token: Token[object] | None = None
+    _exchange_token: Token[Exchange | None] | None = None
     _context_token: Token[Context] | None = None
     last_status: int | None = None
     """Status of the last failed attempt."""
@@ -119,20 +118,25 @@ class Exchange:
     def returned(self, result: object) -> None:
         """End the call with what the client returns, or leave that to the stream."""
         at = perf_counter()
-        self._leave()
         call = self._call
-        if call is None or self._tap is not None:
+        if call is None:
             return
+        self._leave()
+        if self._tap is not None:
+            return
+        telemetry = self._telemetry
         try:
             if self._raw or result is self._answer:
                 self._read_content(call, self._answer)
+            elif telemetry.captures_content:
+                read_answer(telemetry, self._format, call, result)
             else:
-                read_answer(self._telemetry, self._format, call, result)
+                self._format.read_answer(call, result)
             if names.OTEL_LLM_REQUEST_ID not in call.attributes and self._answer is not None:
                 read_request_id(call, self._answer.headers)
         except Exception:
             fault("read_answer")
-        self._telemetry.end(call, None, at)
+        telemetry.end(call, None, at)
 
     def _read_content(self, call: Call, response: Any) -> None:
         """Read a body that is there already but was not parsed by the client."""
@@ -178,6 +182,10 @@ class Exchange:
             pass
 
 
+current_exchange: ContextVar[Exchange | None] = ContextVar("otel_llm_exchange", default=None)
+"""The exchange whose request is under way here, so that lower layers leave it alone."""
+
+
 def retry_reason(status: int | None, error: BaseException | None) -> str:
     """Return why a client tries again: the status of the last attempt, or the exception it met."""
     if error is not None:
@@ -194,7 +202,3 @@ def retry_reason(status: int | None, error: BaseException | None) -> str:
     return RetryReason.OTHER
 
 
-def exchange_in_progress() -> Exchange | None:
-    """Return the exchange whose request is under way in this context."""
-    exchange = current_exchange.get()
-    return exchange if isinstance(exchange, Exchange) else None

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-_ends: deque[Callable[[], None]] = deque()
+ends: deque[Callable[[], None]] = deque()
+"""What was put off, in order."""
 
 
 def put_off(end: Callable[[], None]) -> None:
     """Keep an end for the next call, scrape, collection or flush; takes no lock."""
-    _ends.append(end)
+    ends.append(end)
 
 
 def settle() -> None:
     """Do what was put off."""
-    while _ends:
+    while ends:
         try:
-            end = _ends.popleft()
+            end = ends.popleft()
         except IndexError:
             return
         end()

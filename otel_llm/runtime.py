@@ -57,20 +57,20 @@ class Handle:
         self, telemetry: Telemetry | None, providers: Providers | None = None, asked: Mapping[str, object] | None = None
     ) -> None:
         self.telemetry = telemetry
-        self.providers = providers
+        self._providers = providers
         self._asked = dict(asked or {})
-        self.made_by_instrumentor = asked is None
+        self._by_instrumentor = asked is None
         """Whether this is the doing of an instrumentor, which somebody switched on by itself."""
 
     @property
     def url(self) -> str | None:
         """Where the Prometheus page is served, or None."""
-        return _url(self.providers)
+        return _url(self._providers)
 
     def flush(self, timeout_millis: int = 10_000) -> None:
         """End what is overdue and send out what waits to be sent; what cannot be sent is told in the log."""
         settle()
-        for provider in self.providers or ():
+        for provider in self._providers or ():
             force_flush = getattr(provider, "force_flush", None)
             if force_flush is not None:
                 try:
@@ -87,8 +87,8 @@ class Handle:
         has: dict[str, object] = dict(self._asked)
         if self.telemetry is not None:
             has |= self.telemetry.settings._asdict()
-        if self.providers is not None:
-            has |= {f"{signal}_provider": provider for signal, provider in self.providers._asdict().items()}
+        if self._providers is not None:
+            has |= {f"{signal}_provider": provider for signal, provider in self._providers._asdict().items()}
         asked = {name: value for name, value in asked.items() if value is not None}
         if asked.get("serve") is (self.url is not None):
             del asked["serve"]
@@ -193,8 +193,8 @@ def uninstrument() -> None:
             if instrumentor.is_instrumented_by_opentelemetry:
                 _switch_off(instrumentor)
         handle.flush()
-        if handle.providers is not None:
-            sdk.release_readers(handle.providers.meter)
+        if handle._providers is not None:
+            sdk.release_readers(handle._providers.meter)
         page, _page = _page, None
         if page is not None:
             page.close()
@@ -274,7 +274,7 @@ def _again(handle: Handle, asked: Mapping[str, object]) -> Handle:
     differing = handle.differs(asked)
     if differing:
         logger.warning("otel_llm: already instrumented; ignored: %s", ", ".join(differing))
-    if handle.made_by_instrumentor and handle.telemetry is not None:
+    if handle._by_instrumentor and handle.telemetry is not None:
         _switch_on(handle.telemetry)
     return handle
 

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
 
-from otel_llm import faults
+from otel_llm import faults, overdue
 from otel_llm.call import Call
 from otel_llm.config import Capture, Content, Settings
 from otel_llm.context import current_attributes, current_labels
 from otel_llm.errors import error_message, error_type
 from otel_llm.ledger import Ledger
-from otel_llm.overdue import settle
 from otel_llm.sinks.metrics import Metrics
 from otel_llm.sinks.spans import Spans
 
@@ -61,7 +60,8 @@ class Telemetry:
 
         Everything that the request tells must be on the call already.
         """
-        settle()
+        if overdue.ends:
+            overdue.settle()
         call.started_at_ns = time.time_ns()
         call.started_at = time.perf_counter()
         try:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, cast
 
-from otel_llm.exchange import Exchange, exchange_in_progress, retry_reason
+from otel_llm.exchange import Exchange, current_exchange, retry_reason
 from otel_llm.faults import fault, guarded
 from otel_llm.patching import Make, Patches
 from otel_llm.streams import aobserve, aobserve_next, observe, observe_next, tap_of
@@ -129,7 +129,7 @@ def _arequest(patches: Patches, telemetry: Telemetry) -> Make:
 
 def _process_response(original: Callable[..., Any]) -> Callable[..., Any]:
     def process(self: Any, *args: Any, **kwargs: Any) -> Any:
-        exchange = exchange_in_progress()
+        exchange = current_exchange.get()
         if exchange is not None:
             exchange.answered(kwargs.get("response"), stream=bool(kwargs.get("stream")))
         return original(self, *args, **kwargs)
@@ -139,7 +139,7 @@ def _process_response(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _aprocess_response(original: Callable[..., Any]) -> Callable[..., Any]:
     async def process(self: Any, *args: Any, **kwargs: Any) -> Any:
-        exchange = exchange_in_progress()
+        exchange = current_exchange.get()
         if exchange is not None:
             exchange.answered(kwargs.get("response"), stream=bool(kwargs.get("stream")))
         return await original(self, *args, **kwargs)
@@ -149,7 +149,7 @@ def _aprocess_response(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _should_retry(original: Callable[..., bool]) -> Callable[..., bool]:
     def should_retry(self: Any, response: Any) -> bool:
-        exchange = exchange_in_progress()
+        exchange = current_exchange.get()
         if exchange is not None:
             exchange.attempted(response)
         return original(self, response)
@@ -159,7 +159,7 @@ def _should_retry(original: Callable[..., bool]) -> Callable[..., bool]:
 
 def _calculate_retry_timeout(original: Callable[..., float]) -> Callable[..., float]:
     def calculate(self: Any, remaining_retries: int, options: Any, response_headers: Any = None) -> float:
-        exchange = exchange_in_progress()
+        exchange = current_exchange.get()
         if exchange is not None:
             _note_retry(exchange, response_headers)
         return original(self, remaining_retries, options, response_headers)

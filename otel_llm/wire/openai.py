@@ -228,7 +228,7 @@ def _read_choices_answer(call: Call, answer: object) -> None:
     if usage is not None:
         read_usage(call, usage)
     call.finish_reasons = tuple(
-        [text(fields(choice).get("finish_reason")) or FinishReason.ERROR for choice in items(own.get("choices"))]
+        [text(field(choice, "finish_reason")) or FinishReason.ERROR for choice in items(own.get("choices"))]
     )
 
 
