@@ -200,5 +200,3 @@ def retry_reason(status: int | None, error: BaseException | None) -> str:
     if status is not None and status >= 500:
         return RetryReason.SERVER_ERROR
     return RetryReason.OTHER
-
-

@@ -170,12 +170,12 @@ def instrument(
             max_series=settings.max_series,
         )
         built = sdk.built_here(providers.meter)
-        telemetry = _start(settings, providers)
         if isinstance(serve, str) or _url(providers) is None:
             if bind is not None:
                 _serve(providers.meter, bind, settings)
             elif serve is None and built:
                 _serve_by_default(providers.meter)
+        telemetry = _start(settings, providers)
         _handle = Handle(telemetry, providers, asked)
         with sdk.stable_http_names() if built else nullcontext():
             _switch_on(telemetry)

@@ -24,9 +24,9 @@ _built: WeakSet[Any] = WeakSet()
 """The providers that were built here."""
 _added: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 """Our readers on providers of others, which do not list readers that came later."""
-
 _adopted: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 """Upstream's own collectors of the readers that have ours now."""
+
 _AUTO_VERSION = "telemetry.auto.version"
 """Resource attribute that upstream's configurator sets for ``opentelemetry-instrument``."""
 

@@ -512,6 +512,11 @@ def test_upstreams_reader_of_the_user_gets_our_collector(server: ScriptedServer)
     reader: Any = PrometheusMetricReader(registry=registry)
     collector = reader._collector
     provider = MeterProvider([reader])
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
+        otel_llm.instrument(
+            meter_provider=provider, serve=f"127.0.0.1:{taken.getsockname()[1]}", tracer_provider=TracerProvider()
+        )
+    assert reader._collector is collector
     for name, attribute in (("one", "alpha"), ("two", "beta")):
         provider.get_meter(name).create_counter("shared").add(1, {attribute: "x"})
     for calls in (1, 2):

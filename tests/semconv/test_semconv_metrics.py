@@ -39,13 +39,15 @@ LATEST: Final = {
     "gen_ai.client.inference.operation.input_tokens",
     "gen_ai.client.inference.operation.output_tokens",
 }
+START: Final = CALL - {attributes.GEN_AI_RESPONSE_MODEL}
+
 OWN: Final = {
-    "otel_llm.client.active": ("updowncounter", "{call}", CALL - {attributes.GEN_AI_RESPONSE_MODEL}),
+    "otel_llm.client.active": ("updowncounter", "{call}", START),
     "otel_llm.client.retries": ("counter", "{retry}", CALL | {"otel_llm.retry.reason"}),
-    "otel_llm.client.ratelimit.requests.remaining": ("gauge", "{request}", CALL),
-    "otel_llm.client.ratelimit.requests.limit": ("gauge", "{request}", CALL),
-    "otel_llm.client.ratelimit.tokens.remaining": ("gauge", "{token}", CALL),
-    "otel_llm.client.ratelimit.tokens.limit": ("gauge", "{token}", CALL),
+    "otel_llm.client.ratelimit.requests.remaining": ("gauge", "{request}", START),
+    "otel_llm.client.ratelimit.requests.limit": ("gauge", "{request}", START),
+    "otel_llm.client.ratelimit.tokens.remaining": ("gauge", "{token}", START),
+    "otel_llm.client.ratelimit.tokens.limit": ("gauge", "{token}", START),
     "otel_llm.client.time_to_first_text": ("histogram", "s", CALL),
     "otel_llm.client.chunk.gap": ("histogram", "s", CALL),
     "otel_llm.client.chunk.gap.max": ("histogram", "s", CALL),
