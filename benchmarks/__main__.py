@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -88,7 +88,7 @@ class Setting(NamedTuple):
 
 
 @contextmanager
-def setting(instrument: Callable[[], object], tracer: Tracer, meter: Meter) -> Iterator[Setting]:
+def setting(instrument: Callable[[], object], tracer: Tracer, meter: Meter) -> Generator[Setting]:
     """Instrument for a while, and leave the bare client behind."""
     swap = Swap(instrument)
     try:
@@ -229,7 +229,7 @@ def streams(sizes: Sizes, wanted: Callable[[str], bool]) -> Iterator[Line]:
 
 
 @contextmanager
-def recording() -> Iterator[Setting]:
+def recording() -> Generator[Setting]:
     """Record every span and every metric point."""
     tracer_provider, meter_provider = providers.recording()
     with setting(providers.instrument, tracer_provider.get_tracer("floor"), meter_provider.get_meter("floor")) as made:
@@ -237,7 +237,7 @@ def recording() -> Iterator[Setting]:
 
 
 @contextmanager
-def sampled_out() -> Iterator[Setting]:
+def sampled_out() -> Generator[Setting]:
     """Record nothing: the sampler says no, and there are no metrics."""
 
     def instrument() -> None:
@@ -251,14 +251,14 @@ def sampled_out() -> Iterator[Setting]:
 
 
 @contextmanager
-def no_sdk() -> Iterator[Setting]:
+def no_sdk() -> Generator[Setting]:
     """Be instrumented by somebody who has set no provider, so that the API does nothing."""
     with setting(OpenAIInstrumentor().instrument, trace.get_tracer("floor"), metrics.get_meter("floor")) as made:
         yield made
 
 
 @contextmanager
-def disabled() -> Iterator[Setting]:
+def disabled() -> Generator[Setting]:
     """Be switched off by the environment."""
     tracer_provider, meter_provider = providers.recording()
     os.environ["OTEL_SDK_DISABLED"] = "true"

@@ -51,7 +51,8 @@ class Stream(NamedTuple):
 
     def call(self) -> None:
         """Read the stream."""
-        stream: Any = client.chat.completions.create(**self._request())
+        create: Any = client.chat.completions.create
+        stream = create(**self._request())
         if self.ready is not None:
             stream._iterator = iter(self.ready)
         for _ in stream:
@@ -60,7 +61,8 @@ class Stream(NamedTuple):
 
     async def acall(self) -> None:
         """Read the stream in asyncio."""
-        stream: Any = await aclient.chat.completions.create(**self._request())
+        create: Any = aclient.chat.completions.create
+        stream = await create(**self._request())
         if self.ready is not None:
             stream._iterator = _each(self.ready)
         async for _ in stream:
@@ -84,5 +86,6 @@ async def _each(chunks: list[Any]) -> AsyncIterator[Any]:
 
 def abandoned() -> None:
     """Read the beginning of a stream and drop it."""
-    stream: Any = client.chat.completions.create(**Stream(20)._request())
+    create: Any = client.chat.completions.create
+    stream = create(**Stream(20)._request())
     next(iter(stream))

@@ -16,8 +16,8 @@ from otel_llm.faults import fault, guarded
 from otel_llm.patching import Make, Patches
 from otel_llm.streams import aobserve, aobserve_next, observe, observe_next, tap_of
 from otel_llm.telemetry import Telemetry
-from otel_llm.wire.fields import field
 from otel_llm.wire import Format
+from otel_llm.wire.fields import field
 from otel_llm.wire.openai import EMBEDDINGS, FORMATS
 from otel_llm_openai.server import server_of, server_of_url
 

@@ -22,19 +22,34 @@ ANSWER: dict[str, Any] = {
     "load_duration": 1,
 }
 MESSAGES = [{"role": "user", "content": "hi"}]
+OPTIONS = {"temperature": 0, "num_predict": 24}
+
+
+def _chat(client: Any) -> Any:
+    return client.chat(model="tiny", messages=MESSAGES, options=OPTIONS)
+
+
+def _generate(client: Any) -> Any:
+    return client.generate(model="tiny", prompt="hi", options=OPTIONS)
+
+
+def _embed(client: Any) -> Any:
+    return client.embed(model="tiny", input="hi")
+
+
 CALLS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "chat": (
-        lambda client: client.chat(model="tiny", messages=MESSAGES, options={"temperature": 0, "num_predict": 24}),
+        _chat,
         {**ANSWER, "message": {"role": "assistant", "content": "x"}},
         "chat",
     ),
     "generate": (
-        lambda client: client.generate(model="tiny", prompt="hi", options={"temperature": 0, "num_predict": 24}),
+        _generate,
         {**ANSWER, "response": "x"},
         "text_completion",
     ),
     "embed": (
-        lambda client: client.embed(model="tiny", input="hi"),
+        _embed,
         {"model": "tiny:latest", "embeddings": [[0.1]], "prompt_eval_count": 4},
         "embeddings",
     ),
@@ -49,13 +64,13 @@ def test_plain_call(server: ScriptedServer, seen: Seen, api: str, mode: str) -> 
     server.script(Reply(json=answer))
 
     if mode == "sync":
-        client = ollama.Client(host=server.url)
+        client: Any = ollama.Client(host=server.url)
         make(client)
         client._client.close()
     else:
 
         async def main() -> None:
-            client = ollama.AsyncClient(host=server.url)
+            client: Any = ollama.AsyncClient(host=server.url)
             await make(client)
             await client._client.aclose()
 
@@ -78,7 +93,7 @@ def test_plain_call(server: ScriptedServer, seen: Seen, api: str, mode: str) -> 
 def test_unknown_model(server: ScriptedServer, seen: Seen) -> None:
     """An error of the server's is an error of the call, by its public name."""
     server.script(Reply(status=404, json={"error": "model 'nope' not found"}))
-    client = ollama.Client(host=server.url)
+    client: Any = ollama.Client(host=server.url)
     with pytest.raises(ollama.ResponseError):
         client.chat(model="nope", messages=MESSAGES)
     client._client.close()
@@ -90,7 +105,7 @@ def test_unknown_model(server: ScriptedServer, seen: Seen) -> None:
 def test_streams_pass_untouched(server: ScriptedServer, seen: Seen) -> None:
     """A stream is not recorded yet, and reaches the caller as it is."""
     server.script(Reply(chunks=['{"model": "tiny", "message": {"role": "assistant", "content": "x"}, "done": true}\n']))
-    client = ollama.Client(host=server.url)
+    client: Any = ollama.Client(host=server.url)
     assert ["x"] == [part["message"]["content"] for part in client.chat(model="tiny", messages=MESSAGES, stream=True)]
     client._client.close()
 

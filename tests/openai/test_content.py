@@ -95,9 +95,12 @@ def _broken(content: Content) -> Content | None:
     raise RuntimeError("injected")
 
 
+EMPTY: Any = [{"role": "user", "parts": []}]
+
+
 @pytest.mark.parametrize(
     ("hook", "kept"),
-    [(_redact, [{"role": "user", "parts": []}]), (_refuse, None), (_broken, None)],
+    [(_redact, EMPTY), (_refuse, None), (_broken, None)],
     ids=["redacts", "refuses", "breaks"],
 )
 def test_redaction(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, quiet: None, hook: Any, kept: Any) -> None:

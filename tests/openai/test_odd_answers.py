@@ -11,7 +11,7 @@ import openai
 import pytest
 
 import otel_llm
-from otel_llm import exchange, faults, ledger, telemetry
+from otel_llm import exchange, faults, ledger
 from otel_llm.sinks import metrics, spans
 from otel_llm.testing import Seen, capture
 from otel_llm.testing.server import Reply, ScriptedServer, sse

@@ -430,12 +430,17 @@ def test_the_connection_is_released(server: ScriptedServer, seen: Seen) -> None:
 def test_a_response_made_with_its_body(seen: Seen, mode: str) -> None:
     """A stream over a body that is there from the start, as mock transports give it, is a stream like any other."""
     base: Any = openai.DefaultHttpxClient.__mro__[1]
-    library = __import__(base.__module__.partition(".")[0])
+    library: Any = __import__(base.__module__.partition(".")[0])
     chunk = {"id": "1", "model": "m", "choices": [{"index": 0, "delta": {"content": "x"}, "finish_reason": "stop"}]}
-    usage = {"id": "1", "model": "m", "choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 3}}
-    body = b"".join(b"data: %s\n\n" % json.dumps(event).encode() for event in (chunk, usage)) + b"data: [DONE]\n\n"
+    usage: Any = {"id": "1", "model": "m", "choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 3}}
+    events: list[Any] = [chunk, usage]
+    body = b"".join(b"data: %s\n\n" % json.dumps(event).encode() for event in events) + b"data: [DONE]\n\n"
     headers = {"content-type": "text/event-stream"}
-    transport = library.MockTransport(lambda request: library.Response(200, content=body, headers=headers))
+
+    def answer(request: Any) -> Any:
+        return library.Response(200, content=body, headers=headers)
+
+    transport = library.MockTransport(answer)
     settings: dict[str, Any] = {"base_url": "http://mock.example/v1", "api_key": "test"}
 
     if mode == "sync":
