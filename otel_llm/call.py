@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from otel_llm.foreign import NOTHING, Covered
+
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
@@ -73,8 +75,8 @@ class Call:
     """Headers of the last answer, which tell the headroom of the rate limits."""
 
     labels: Mapping[str, str] | None = None
-    shadowed: bool = False
-    """Whether another instrumentation already makes the span and the ``gen_ai.client.*`` points of this call."""
+    covered: Covered = NOTHING
+    """What of this call another instrumentation makes already: its span, its ``gen_ai.client.*`` points."""
     dropped: bool = False
 
     span: Span | None = None

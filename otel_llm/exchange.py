@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, cast
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
 
+from otel_llm import foreign
 from otel_llm.call import Call
 from otel_llm.faults import fault, guarded
-from otel_llm.foreign import is_instrumented
 from otel_llm.streams import Tap, read_answer, watch
 from otel_llm.telemetry import Telemetry, suppressed
 from otel_llm.wire.body import Body
@@ -70,8 +70,8 @@ class Exchange:
                 format.read_request(call, body)
                 if self._telemetry.captures_content and format.read_request_content is not None:
                     format.read_request_content(call, body)
-            if context:
-                call.shadowed = is_instrumented(format.operation, context)
+            if context or foreign.may_be_near():
+                call.covered = foreign.covered(format.operation, context)
         finally:
             self._telemetry.begin(call)
             self._call = call

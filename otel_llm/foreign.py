@@ -56,14 +56,12 @@ def covered(operation: str, context: Context) -> Covered:
     scope = getattr(span, "instrumentation_scope", None)
     if scope is not None and scope.name == _SCOPE:
         return _ALL
-    if _OPENAI_V2 in sys.modules or _OPENLLMETRY in sys.modules:
-        return _by_caller()
-    return NOTHING
+    return _by_caller() if may_be_near() else NOTHING
 
 
-def is_instrumented(operation: str, context: Context) -> bool:
-    """Whether another instrumentation makes both the span and the points of this operation."""
-    return covered(operation, context) == _ALL
+def may_be_near() -> bool:
+    """Whether an instrumentation is loaded that leaves no trace of itself in the context."""
+    return _OPENAI_V2 in sys.modules or _OPENLLMETRY in sys.modules
 
 
 def _by_caller() -> Covered:

@@ -70,7 +70,7 @@ class Telemetry:
             if attributes:
                 call.attributes.update(attributes)
             self.ledger.begin(call)
-            if not call.shadowed:
+            if not call.covered.span:
                 self._begin_span(call)
         except Exception:
             faults.fault("begin")

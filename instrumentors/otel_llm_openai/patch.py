@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, cast
 
@@ -29,8 +29,13 @@ _SIMPLE_LOOP = ("_iterator",)
 def patch(module: ModuleType, patches: Patches, telemetry: Telemetry) -> None:
     """Patch the base classes of the client in ``openai._base_client`` and its stream classes."""
     sync_client, async_client = module.SyncAPIClient, module.AsyncAPIClient
-    patches.replace(sync_client, "request", _request(patches, telemetry))
-    patches.replace(async_client, "request", _arequest(patches, telemetry))
+    for base, make in ((sync_client, _request(patches, telemetry)), (async_client, _arequest(patches, telemetry))):
+        original = base.__dict__["request"]
+        patches.replace(base, "request", make)
+        # A wrapper that somebody put on a subclass before us, such as openinference's, goes past the base.
+        for cls in _subclasses(base):
+            if getattr(cls.__dict__.get("request"), "__wrapped__", None) is original:
+                patches.replace(cls, "request", make)
     patches.replace(sync_client, "_process_response", _process_response)
     patches.replace(async_client, "_process_response", _aprocess_response)
     patches.replace(module.BaseClient, "_should_retry", _should_retry)
@@ -39,6 +44,12 @@ def patch(module: ModuleType, patches: Patches, telemetry: Telemetry) -> None:
     patches.replace(module.Stream, "__next__", _next)
     patches.replace(module.AsyncStream, "__aiter__", _aiter)
     patches.replace(module.AsyncStream, "__anext__", _anext)
+
+
+def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
 
 
 def _begin(exchange: Exchange, client: Any, options: Any) -> None:

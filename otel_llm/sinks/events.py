@@ -29,7 +29,7 @@ class Events:
 
     def end(self, call: Call) -> None:
         """Emit what is known of the call, and its exception if there was one; not where somebody else does."""
-        if call.shadowed:
+        if call.covered.span:
             return
         details: dict[str, AnyValue] = {
             names.GEN_AI_OPERATION_NAME: call.operation,

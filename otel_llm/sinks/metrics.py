@@ -123,7 +123,7 @@ class Metrics:
         """Record the call; a call that another instrumentation counts leaves ``gen_ai.client.*`` to it."""
         if call.chunks:
             self._record_stream(call)
-        if call.shadowed or not call.runs_model:
+        if call.covered.metrics or not call.runs_model:
             return
         context = call.context
         key = (*call.series, call.error_type)

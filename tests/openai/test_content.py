@@ -238,7 +238,7 @@ def test_a_generator_is_left_for_the_client(server: ScriptedServer, on_spans: Se
 
 def test_odd_messages(server: ScriptedServer, on_spans: Seen) -> None:
     """Messages of odd shapes are sent as they are and break nothing."""
-    odd: Any = [7, "x", None, {"role": 3, "content": {"a": 1}}, {"content": [None, 7, {"type": 1}]}]
+    odd: Any = [7, "x", None, {"role": 3, "content": 4}, {"content": [None, 7, {"type": 1}]}]
     server.script(Reply(json={"id": "1", "choices": [{"message": {"tool_calls": [None, 7]}}]}))
 
     client(server).chat.completions.create(model="gpt-5", messages=odd, tools=odd)

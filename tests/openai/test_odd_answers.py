@@ -11,7 +11,7 @@ import openai
 import pytest
 
 import otel_llm
-from otel_llm import exchange, faults, ledger
+from otel_llm import exchange, faults, foreign, ledger
 from otel_llm.sinks import metrics, spans
 from otel_llm.testing import Seen, capture
 from otel_llm.testing.server import Reply, ScriptedServer, sse
@@ -171,7 +171,7 @@ PLACES: dict[str, tuple[Any, str]] = {
     "tap": (exchange, "Tap"),
     "read request id": (exchange, "read_request_id"),
     "watch": (exchange, "watch"),
-    "foreign": (exchange, "is_instrumented"),
+    "foreign": (foreign, "may_be_near"),
 }
 
 
