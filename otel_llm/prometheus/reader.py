@@ -174,10 +174,12 @@ class AutoPrometheusReader(PrometheusReader):
     """
 
     def __init__(self) -> None:
-        from otel_llm import runtime
+        from otel_llm import runtime, sdk
 
         super().__init__(max_series=config.resolve_or_default().max_series)
         self._page: Page | None = None
+        if sdk.disabled():
+            return
         try:
             bind = address(None)
         except ValueError as error:
