@@ -61,6 +61,11 @@ class Settings(NamedTuple):
     call_hook: CallHook | None = None
 
 
+def disabled() -> bool:
+    """Whether the environment switches OpenTelemetry off."""
+    return os.environ.get(variables.OTEL_SDK_DISABLED, "").strip().lower() == "true"
+
+
 def resolve(
     *,
     semconv: str | None = None,

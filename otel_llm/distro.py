@@ -9,9 +9,9 @@ from typing import Any
 from opentelemetry.instrumentation.distro import (  # type: ignore[attr-defined]  # untyped as a whole file
     BaseDistro,
 )
-from opentelemetry.sdk._configuration import _OTelSDKConfigurator  # pyright: ignore[reportPrivateUsage]
+from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 
-from otel_llm import sdk
+from otel_llm import config, sdk
 from otel_llm_semconv import environment as variables
 
 logger = logging.getLogger("otel_llm")
@@ -21,7 +21,7 @@ class Distro(BaseDistro):  # type: ignore[misc]  # see the import
     """Choose exporters as `instrument()` does: our page, and OTLP where an endpoint is given."""
 
     def _configure(self, **kwargs: Any) -> None:
-        if not sdk.disabled() and not os.environ.get(variables.OTEL_CONFIG_FILE):
+        if not config.disabled() and not os.environ.get(variables.OTEL_CONFIG_FILE):
             sdk.default_environment()
 
 
@@ -29,7 +29,7 @@ class Configurator(_OTelSDKConfigurator):
     """Upstream's configurator, with what `Distro` has chosen; an error in it does not cost the instrumentations."""
 
     def _configure(self, **kwargs: Any) -> None:
-        if sdk.disabled():
+        if config.disabled():
             return
         upstream: Any = super()
         try:

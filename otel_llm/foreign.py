@@ -66,7 +66,7 @@ def may_be_near() -> bool:
 
 def _by_caller() -> Covered:
     """Look who called: a wrapper waits on the stack for as long as the request is under way, in a coroutine too."""
-    frame = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
+    frame = sys._getframe(2)
     for _ in range(_NEAR):
         found = _WRAPPERS.get(frame.f_globals.get("__name__", ""))
         if found is not None:

@@ -6,6 +6,7 @@ import atexit
 import gc
 import logging
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from importlib.metadata import EntryPoint, entry_points, version
@@ -44,8 +45,6 @@ _lock = RLock()
 _handle: Handle | None = None
 _page: Page | None = None
 """The page that `instrument()` serves; closed by `uninstrument()`."""
-_shown: Page | None = None
-"""The page that a reader from the environment serves, for as long as the reader lives."""
 _ledgers: WeakKeyDictionary[Any, tuple[Ledger, set[str]]] = WeakKeyDictionary()
 """For each meter provider its ledger, and the names of what is observed from it: they go on when we come back."""
 
@@ -158,7 +157,7 @@ def instrument(
         bind = _address(serve)
         if _handle is not None:
             return _again(_handle, asked)
-        if sdk.disabled():
+        if config.disabled():
             _handle = Handle(None, None, asked)
             return _handle
         providers = sdk.find_or_build(
@@ -220,7 +219,7 @@ def join(
     with _lock:
         if _handle is not None:
             return _handle.telemetry
-        if sdk.disabled():
+        if config.disabled():
             return None
         settings = config.resolve_or_default()
         providers = sdk.find(tracer_provider, meter_provider, logger_provider, events=_wants_events(settings))
@@ -261,12 +260,6 @@ def generate_latest(dialect: str | None = None) -> bytes:
             "or add otel_llm.prometheus.PrometheusReader() to your MeterProvider"
         )
     return exposition.generate_latest(registry)
-
-
-def shown(page: Page) -> None:
-    """Take note of the page that a reader started by itself."""
-    global _shown
-    _shown = page
 
 
 def _again(handle: Handle, asked: Mapping[str, object]) -> Handle:
@@ -392,9 +385,10 @@ def _serve_by_default(meter_provider: Any) -> None:
 
 def _url(providers: Providers | None) -> str | None:
     """Return where the page is: ours, that of a reader from the environment, or that of upstream's reader."""
-    for page in (_page, _shown):
+    server = sys.modules.get("otel_llm.prometheus.server")
+    for page in (_page, None if server is None else server.environment_page):
         # A page is closed by a fork, and by the shutdown of the reader that opened it.
-        if page is not None and page._server is not None:  # pyright: ignore[reportPrivateUsage]
+        if page is not None and page._server is not None:
             return page.url
     return None if providers is None else sdk.upstream_page(providers.meter)
 

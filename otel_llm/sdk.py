@@ -39,11 +39,6 @@ class Providers(NamedTuple):
     logger: LoggerProvider | None = None
 
 
-def disabled() -> bool:
-    """Whether the environment switches OpenTelemetry off."""
-    return os.environ.get(variables.OTEL_SDK_DISABLED, "").strip().lower() == "true"
-
-
 def global_tracer_provider() -> TracerProvider | None:
     """Return the tracer provider that the application set, if it did."""
     provider = trace.get_tracer_provider()
@@ -139,7 +134,7 @@ def find_or_build(
 
 def _configure_from_file() -> None:
     """Do what ``OTEL_CONFIG_FILE`` says, which other variables do not count beside."""
-    from opentelemetry.sdk._configuration import _OTelSDKConfigurator  # pyright: ignore[reportPrivateUsage]
+    from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 
     upstream: Any = _OTelSDKConfigurator
     upstream().configure()

@@ -12,8 +12,9 @@ from types import ModuleType
 from typing import Any, cast
 
 from otel_llm.exchange import Exchange, current_exchange, retry_reason
-from otel_llm.faults import fault, guarded
-from otel_llm.patching import Make, Patches
+from otel_llm.faults import guarded
+from otel_llm.patching import Patches
+from otel_llm.shells import aaround, around
 from otel_llm.streams import aobserve, aobserve_next, observe, observe_next, tap_of
 from otel_llm.telemetry import Telemetry
 from otel_llm.wire import Format
@@ -29,7 +30,8 @@ _SIMPLE_LOOP = ("_iterator",)
 def patch(module: ModuleType, patches: Patches, telemetry: Telemetry) -> None:
     """Patch the base classes of the client in ``openai._base_client`` and its stream classes."""
     sync_client, async_client = module.SyncAPIClient, module.AsyncAPIClient
-    for base, make in ((sync_client, _request(patches, telemetry)), (async_client, _arequest(patches, telemetry))):
+    shells = around(patches, telemetry, _begin), aaround(patches, telemetry, _begin)
+    for base, make in zip((sync_client, async_client), shells, strict=True):
         original = base.__dict__["request"]
         patches.replace(base, "request", make)
         # A wrapper that somebody put on a subclass before us, such as openinference's, goes past the base.
@@ -52,26 +54,24 @@ def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
         yield from _subclasses(subclass)
 
 
-def _begin(exchange: Exchange, client: Any, options: Any) -> None:
+def _begin(exchange: Exchange, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Begin a call where the path is that of a known model operation."""
-    try:
-        url: str = options.url
-        format = FORMATS.get(url) or _format_of(url)
-        if format is None or options.method.lower() != "post":
-            return
-        body = options.json_data
-        if isinstance(body, dict):
-            body = cast("dict[str, Any]", body)
-            if options.extra_json:
-                body = {**body, **options.extra_json}
-            if format is EMBEDDINGS:
-                body = _without_default_encoding(options, body)
-        headers = options.headers
-        raw = isinstance(headers, dict) and bool(cast("dict[str, Any]", headers).get(_RAW_HEADER))
-        server = server_of(client) if url.startswith("/") else server_of_url(url)
-        exchange.begin(format, server, body, raw=raw)
-    except Exception:
-        fault("begin")
+    options = args[1] if len(args) > 1 else kwargs["options"]
+    url: str = options.url
+    format = FORMATS.get(url) or _format_of(url)
+    if format is None or options.method.lower() != "post":
+        return
+    body = options.json_data
+    if isinstance(body, dict):
+        body = cast("dict[str, Any]", body)
+        if options.extra_json:
+            body = {**body, **options.extra_json}
+        if format is EMBEDDINGS:
+            body = _without_default_encoding(options, body)
+    headers = options.headers
+    raw = isinstance(headers, dict) and bool(cast("dict[str, Any]", headers).get(_RAW_HEADER))
+    server = server_of(client) if url.startswith("/") else server_of_url(url)
+    exchange.begin(format, server, body, raw=raw)
 
 
 def _format_of(url: str) -> Format | None:
@@ -96,46 +96,6 @@ def _without_default_encoding(options: Any, body: Mapping[str, Any]) -> Mapping[
     if given is None or isinstance(given, str):
         return body
     return {key: value for key, value in body.items() if key != "encoding_format"}
-
-
-def _request(patches: Patches, telemetry: Telemetry) -> Make:
-    def make(original: Callable[..., Any]) -> Callable[..., Any]:
-        def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-            if not patches.active:
-                return original(self, cast_to, options, *args, **kwargs)
-            exchange = Exchange(telemetry)
-            _begin(exchange, self, options)
-            try:
-                result = original(self, cast_to, options, *args, **kwargs)
-            except BaseException as error:
-                exchange.failed(error)
-                raise
-            exchange.returned(result)
-            return result
-
-        return request
-
-    return make
-
-
-def _arequest(patches: Patches, telemetry: Telemetry) -> Make:
-    def make(original: Callable[..., Any]) -> Callable[..., Any]:
-        async def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-            if not patches.active:
-                return await original(self, cast_to, options, *args, **kwargs)
-            exchange = Exchange(telemetry)
-            _begin(exchange, self, options)
-            try:
-                result = await original(self, cast_to, options, *args, **kwargs)
-            except BaseException as error:
-                exchange.failed(error)
-                raise
-            exchange.returned(result)
-            return result
-
-        return request
-
-    return make
 
 
 def _process_response(original: Callable[..., Any]) -> Callable[..., Any]:

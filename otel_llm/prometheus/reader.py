@@ -15,6 +15,7 @@ from opentelemetry.sdk.metrics.export import MetricsData
 from prometheus_client import REGISTRY, CollectorRegistry, Metric
 
 from otel_llm import config
+from otel_llm.prometheus import server
 from otel_llm.prometheus.server import Page, address, start
 from otel_llm.prometheus.translator import LabelCache, Memory, Options, Reading, read, translate
 
@@ -66,7 +67,7 @@ class Source:
                 return ()
             readings = [reading for source in sources if (reading := source.read()) is not None]
             # Names that native metrics, or the target_info of the registry itself, have on the same page.
-            taken = set(self._registry._names_to_collectors)  # pyright: ignore[reportPrivateUsage]
+            taken = set(self._registry._names_to_collectors)
             return translate(readings, self._shared.memory, taken)
 
     def read(self) -> Reading | None:
@@ -78,7 +79,7 @@ class Source:
 
 
 def _sources(registry: CollectorRegistry) -> list[Source]:
-    collectors = list(registry._collector_to_names)  # pyright: ignore[reportPrivateUsage]
+    collectors = list(registry._collector_to_names)
     return [collector for collector in collectors if isinstance(collector, Source)]
 
 
@@ -95,8 +96,8 @@ def adopt(reader: PrometheusMetricReader, max_series: int) -> None:
         reader: upstream's; one that is ours already, or is shut down, stays as it is.
         max_series: most label sets of one family.
     """
-    theirs = reader._collector  # pyright: ignore[reportPrivateUsage]
-    registry = reader._registry  # pyright: ignore[reportPrivateUsage]
+    theirs = reader._collector
+    registry = reader._registry
     if isinstance(theirs, Source):
         return
     try:
@@ -104,15 +105,15 @@ def adopt(reader: PrometheusMetricReader, max_series: int) -> None:
     except KeyError:
         return
     options = Options(
-        theirs._prefix,  # pyright: ignore[reportPrivateUsage]
-        not theirs._disable_target_info,  # pyright: ignore[reportPrivateUsage]
-        theirs._scope_info_enabled,  # pyright: ignore[reportPrivateUsage]
-        theirs._resource_attribute_filter,  # pyright: ignore[reportPrivateUsage]
+        theirs._prefix,
+        not theirs._disable_target_info,
+        theirs._scope_info_enabled,
+        theirs._resource_attribute_filter,
         max_series,
     )
     source: Any = Source(reader.collect, options, registry)
     # The reader hands it what it collects, and takes it out of the registry at shutdown.
-    reader._collector = source  # pyright: ignore[reportPrivateUsage]
+    reader._collector = source
     registry.register(source)
 
 
@@ -174,11 +175,9 @@ class AutoPrometheusReader(PrometheusReader):
     """
 
     def __init__(self) -> None:
-        from otel_llm import runtime, sdk
-
         super().__init__(max_series=config.resolve_or_default().max_series)
         self._page: Page | None = None
-        if sdk.disabled():
+        if config.disabled():
             return
         try:
             bind = address(None)
@@ -187,7 +186,7 @@ class AutoPrometheusReader(PrometheusReader):
             return
         self._page = start(bind, self._registry, explicit=False)
         if self._page is not None:
-            runtime.shown(self._page)
+            server.environment_page = self._page
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
         """Take the metrics off the page and stop serving it."""

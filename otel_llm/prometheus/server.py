@@ -33,6 +33,10 @@ DEFAULT_PORT = 9464
 _open: WeakSet[Page] = WeakSet()
 
 
+environment_page: Page | None = None
+"""The page that a reader from the environment serves, for as long as the reader lives."""
+
+
 class Page:
     """A page being served, until it is closed.
 

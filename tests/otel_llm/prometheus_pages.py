@@ -43,9 +43,9 @@ def close_all() -> None:
     """Shut down every provider of a test, and have it warn anew of what a process is warned of once."""
     while _opened:
         own = _opened.pop()
-        if not own._shutdown:  # pyright: ignore[reportPrivateUsage]
+        if not own._shutdown:
             own.shutdown()
-    translator._warned.clear()  # pyright: ignore[reportPrivateUsage]
+    translator._warned.clear()
 
 
 def only(*keys: str) -> Callable[[str], bool]:

@@ -404,7 +404,7 @@ def test_the_resource_changes() -> None:
     own.get_meter("s").create_counter("c").add(1)
     for registry in (theirs, ours):
         assert values(registry, "target_info", "service_version") == {"1.2": 1}
-    own._update_resource(Resource({"service.version": "2.0"}))  # pyright: ignore[reportPrivateUsage]
+    own._update_resource(Resource({"service.version": "2.0"}))
     assert values(theirs, "target_info", "service_version") == {"1.2": 1}
     assert values(ours, "target_info", "service_version", "service_name") == {("2.0", "shop"): 1}
     assert values(ours, "c_total", "service_version") == {"2.0": 1}

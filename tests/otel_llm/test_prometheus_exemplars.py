@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from prometheus_client import CollectorRegistry
 
 from otel_llm.prometheus import PrometheusReader
-from otel_llm.prometheus.reader import _shared  # pyright: ignore[reportPrivateUsage]
+from otel_llm.prometheus.reader import _shared
 
 from .prometheus_pages import assert_valid, close_all, openmetrics, parsed, provider, text
 

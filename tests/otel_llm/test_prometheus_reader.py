@@ -73,7 +73,7 @@ def test_a_reader_that_somebody_else_set_up() -> None:
     ]
     own.shutdown()
     assert text(registry) == []
-    assert not registry._collector_to_names  # pyright: ignore[reportPrivateUsage]
+    assert not registry._collector_to_names
 
 
 def test_a_reader_that_is_shut_down_already() -> None:
@@ -97,7 +97,7 @@ def test_upstreams_reader_that_serves_a_page(monkeypatch: pytest.MonkeyPatch) ->
         started.append(start(*args, **kwargs))
 
     monkeypatch.setattr(upstream, "start_http_server", remember)
-    reader = upstream._AutoPrometheusMetricReader()  # pyright: ignore[reportPrivateUsage]
+    reader = upstream._AutoPrometheusMetricReader()
     ((server, thread),) = started
     try:
         own = provider(reader)
@@ -256,7 +256,7 @@ def test_the_reader_that_serves_its_page(monkeypatch: pytest.MonkeyPatch) -> Non
     reader = AutoPrometheusReader()
     own = provider(reader)
     use(own)
-    page = reader._page  # pyright: ignore[reportPrivateUsage]
+    page = reader._page
     assert page is not None
     shown = fetch(page.url)
     assert 'h_bucket{le="1.0",' in shown

@@ -99,7 +99,7 @@ def running(command: Sequence[str | Path], folder: Path, variables: Mapping[str,
     finally:
         started.kill()
         started.wait()
-        process._reader.join(PATIENCE)  # pyright: ignore[reportPrivateUsage]
+        process._reader.join(PATIENCE)
         for pipe in (started.stdin, started.stdout):
             if pipe is not None:
                 pipe.close()
