@@ -94,6 +94,11 @@ class Ledger:
             lane.active += 1
         call.lane = lane
 
+    def forget_spans(self) -> None:
+        """Forget how spans of calls begin; another sink may begin them otherwise."""
+        for lane in list(self.lanes.values()):
+            lane.span = None
+
     def leave(self, call: Call) -> None:
         """Count the call as no longer in flight, and as nothing else."""
         lane = call.lane

@@ -282,6 +282,7 @@ def _start(settings: Settings, providers: Providers) -> Telemetry:
     release = version("otel-llm")
     meter = providers.meter.get_meter(SCOPE, release, SCHEMA_URL)
     ledger, observed = _ledger_of(providers.meter, settings)
+    ledger.forget_spans()
     observe(meter, ledger, settings, observed)
     events = None
     if providers.logger is not None and _wants_events(settings):

@@ -188,8 +188,13 @@ def test_counters_go_on_after_another_instrument(server: ScriptedServer) -> None
     from otel_llm.testing import Seen as InMemory
 
     seen = InMemory()
-    for _ in range(2):
-        with otel_llm.instrument(tracer_provider=seen.tracer_provider, meter_provider=seen.meter_provider, serve=False):
+    for team in ("search", "chat"):
+        with otel_llm.instrument(
+            tracer_provider=seen.tracer_provider,
+            meter_provider=seen.meter_provider,
+            serve=False,
+            labels={"team": team},
+        ):
             client(server).chat.completions.create(model="gpt-5", messages=ASK)
 
     inputs = [
@@ -200,6 +205,7 @@ def test_counters_go_on_after_another_instrument(server: ScriptedServer) -> None
     assert [12] == [point["value"] for point in inputs]
     (duration,) = seen.points("gen_ai.client.operation.duration")
     assert 2 == duration["count"]
+    assert ["search", "chat"] == [span["attributes"]["otel_llm.label.team"] for span in seen.spans]
     seen.tracer_provider.shutdown()
     seen.meter_provider.shutdown()
 
