@@ -166,7 +166,9 @@ def _capture(environ: Mapping[str, str]) -> Capture:
         return Capture.NO_CONTENT
     modes = ("NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT")
     if written.upper() not in modes:
-        raise ValueError(f"{source}={written!r}: expected one of {', '.join(modes)}")
+        # A standard variable, which others read too: where it was set to what they know, that is no reason to stop.
+        tell(f"{source}={written!r}: expected one of {', '.join(modes)}")
+        return Capture.NO_CONTENT
     return Capture[written.upper()]
 
 

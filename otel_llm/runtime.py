@@ -66,6 +66,11 @@ class Handle:
         """Where the Prometheus page is served, or None."""
         return _url(self._providers)
 
+    @property
+    def without_page(self) -> bool:
+        """Whether the environment, and no provider of the application's, is why there is no page."""
+        return self._providers is None or sdk.built_here(self._providers.meter)
+
     def flush(self, timeout_millis: int = 10_000) -> None:
         """End what is overdue and send out what waits to be sent; what cannot be sent is told in the log."""
         settle()
@@ -238,13 +243,13 @@ def join(
 
 
 def generate_latest(dialect: str | None = None) -> bytes:
-    """Return the Prometheus page, in text format 0.0.4.
+    """Return the Prometheus page, in text format 0.0.4; empty where the environment switched metrics or all of it off.
 
     Args:
         dialect: None for the canonical page; no other is there yet.
 
     Raises:
-        RuntimeError: no meter provider of this process has a Prometheus reader.
+        RuntimeError: the meter provider is the application's own and has no Prometheus reader.
         ValueError: the dialect is not known.
     """
     if dialect is not None:
@@ -255,6 +260,8 @@ def generate_latest(dialect: str | None = None) -> bytes:
 
     registry = shown_registry()
     if registry is None:
+        if _handle is not None and _handle.without_page:
+            return b""
         raise RuntimeError(
             "no Prometheus reader: call otel_llm.instrument() without a meter_provider of your own, pass serve=True, "
             "or add otel_llm.prometheus.PrometheusReader() to your MeterProvider"

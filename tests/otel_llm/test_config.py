@@ -57,7 +57,7 @@ def test_labels_are_a_copy() -> None:
     assert settings.labels == {"team": "a"}
 
 
-@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("name", [name for name in WRONG if name != CAPTURE])
 def test_a_wrong_variable_raises(name: str) -> None:
     """The error names the variable and the accepted values."""
     value, message = WRONG[name]
@@ -65,6 +65,17 @@ def test_a_wrong_variable_raises(name: str) -> None:
         resolve(environ={name: value})
 
     assert str(caught.value) == message
+
+
+def test_a_wrong_capture_mode_captures_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The standard variable is read by others too: a value of theirs is one error in the log, and no content."""
+    monkeypatch.setattr(config, "_told", set[str]())
+    value, message = WRONG[CAPTURE]
+
+    assert resolve(environ={CAPTURE: value}).capture is Capture.NO_CONTENT
+    assert [record.getMessage() for record in caplog.records] == [f"otel_llm: {message}"]
 
 
 def test_an_empty_label_name_is_refused() -> None:

@@ -422,6 +422,17 @@ def test_generate_latest_without_a_reader() -> None:
         otel_llm.generate_latest()
 
 
+@pytest.mark.parametrize(("variable", "value"), [("OTEL_SDK_DISABLED", "true"), ("OTEL_METRICS_EXPORTER", "none")])
+def test_generate_latest_where_the_environment_wants_no_page(
+    monkeypatch: pytest.MonkeyPatch, unset: None, variable: str, value: str
+) -> None:
+    """The page is empty; an application that writes it out goes on."""
+    monkeypatch.setenv(variable, value)
+    otel_llm.instrument()
+
+    assert otel_llm.generate_latest() == b""
+
+
 def test_generate_latest_of_an_unknown_dialect() -> None:
     """That is one clear error too."""
     with pytest.raises(ValueError, match="dialect='klingon'"):
