@@ -54,6 +54,7 @@ class Call:
     system_instructions: list[dict[str, Any]] | None = None
     tool_definitions: list[dict[str, Any]] | None = None
 
+    forks: int = 0
     started_at_ns: int = 0
     started_at: float = 0.0
     ended_at: float = 0.0

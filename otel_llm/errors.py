@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from otel_llm.wire.fields import clean
 from otel_llm_semconv.errors import ErrorType
 
 _names: dict[type[BaseException], str] = {}
@@ -31,7 +32,7 @@ def error_type(error: BaseException) -> str:
 def error_message(error: BaseException) -> str:
     """Return the exception's own text, at most 1,024 characters."""
     try:
-        return str(error)[:1024]
+        return clean(str(error)[:1024])
     except Exception:
         return ""
 

@@ -17,6 +17,7 @@ from opentelemetry.context import Context
 from otel_llm import foreign
 from otel_llm.call import Call
 from otel_llm.faults import fault, guarded
+from otel_llm.overdue import end_safely
 from otel_llm.streams import Tap, read_answer, watch
 from otel_llm.telemetry import Telemetry, suppressed
 from otel_llm.wire.body import Body
@@ -79,6 +80,11 @@ class Exchange:
             if call.span is not None:
                 self._context_token = context_api.attach(call.context)
 
+    def step_aside(self) -> None:
+        """Keep what the client does now from the call of an exchange further out, where nothing has begun here."""
+        if self._call is None and current_exchange.get() is not None:
+            self._exchange_token = current_exchange.set(None)
+
     @guarded
     def retried(self, reason: str) -> None:
         """Take note that the client is about to try again."""
@@ -119,10 +125,8 @@ class Exchange:
         """End the call with what the client returns, or leave that to the stream."""
         at = perf_counter()
         call = self._call
-        if call is None:
-            return
         self._leave()
-        if self._tap is not None:
+        if call is None or self._tap is not None:
             return
         telemetry = self._telemetry
         try:
@@ -169,7 +173,11 @@ class Exchange:
             if completion is not None:
                 read_answer(self._telemetry, self._format, call, completion)
         finally:
-            self._telemetry.end(call, error)
+            if isinstance(error, GeneratorExit):
+                # The waiting coroutine was dropped, perhaps by the collector.
+                end_safely(lambda: self._telemetry.end(call, error))
+            else:
+                self._telemetry.end(call, error)
 
     def _leave(self) -> None:
         """Leave the context as it was, also where a coroutine is closed in a context that is not its own."""

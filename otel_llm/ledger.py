@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Mapping
-from threading import Lock
+from threading import RLock
 from typing import Any, TypeAlias
 
 from opentelemetry.util.types import AttributeValue
@@ -81,7 +81,8 @@ class Ledger:
         self.max_series = max_series
         self.rows: dict[Key, Row] = {}
         self.lanes: dict[Key, Lane] = {}
-        self._lock = Lock()
+        # One thread can come here twice: a signal handler may make a call in the middle of another.
+        self._lock = RLock()
         _ledgers.add(self)
 
     def begin(self, call: Call) -> None:
@@ -166,9 +167,11 @@ _ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
 
 
 def _renew_locks() -> None:
-    """A lock that another thread held at the fork would stay locked in the child for ever."""
+    """A lock that another thread held at the fork would stay locked in the child, and its calls are the parent's."""
     for ledger in _ledgers:
-        ledger._lock = Lock()
+        ledger._lock = RLock()
+        for lane in ledger.lanes.values():
+            lane.active = 0
 
 
 if hasattr(os, "register_at_fork"):

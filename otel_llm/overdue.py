@@ -1,12 +1,39 @@
-"""Ends that came at a bad moment, such as inside a garbage collection, and are done a little later."""
+"""Ends that may come at a bad moment, such as inside a garbage collection: done safely now, or a little later."""
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable
+from contextvars import copy_context
+from types import FrameType
 
 ends: deque[Callable[[], None]] = deque()
 """What was put off, in order."""
+
+_LOCK_HOLDERS = (
+    "opentelemetry.sdk",
+    "opentelemetry.exporter",
+    "prometheus_client",
+    "otel_llm.ledger",
+    "otel_llm.prometheus",
+    "otel_llm.sinks",
+    "otel_llm.telemetry",
+    "logging",
+)
+"""Modules that take locks which an end takes, too."""
+
+
+def end_safely(end: Callable[[], None]) -> None:
+    """Do an end that may come from the collector: later where this thread may hold a lock of telemetry's, else now.
+
+    Now means in a context of its own: the collector may have interrupted a change of the present one, and what an end
+    attaches there would pull it from under the interpreter.
+    """
+    if _inside_telemetry():
+        put_off(end)
+    else:
+        copy_context().run(end)
 
 
 def put_off(end: Callable[[], None]) -> None:
@@ -22,3 +49,16 @@ def settle() -> None:
         except IndexError:
             return
         end()
+
+
+def _inside_telemetry() -> bool:
+    """Whether this thread is inside code that takes telemetry's locks, which a collector may have interrupted."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        module: object = frame.f_globals.get("__name__")
+        if isinstance(module, str):
+            for holder in _LOCK_HOLDERS:
+                if module.startswith(holder) and module[len(holder) : len(holder) + 1] in ("", "."):
+                    return True
+        frame = frame.f_back
+    return False

@@ -27,6 +27,7 @@ def around(patches: Patches, telemetry: Telemetry, begin: Begin) -> Make:
                 return original(self, *args, **kwargs)
             exchange = Exchange(telemetry)
             begin(exchange, self, args, kwargs)
+            exchange.step_aside()
             try:
                 result = original(self, *args, **kwargs)
             except BaseException as error:
@@ -50,6 +51,7 @@ def aaround(patches: Patches, telemetry: Telemetry, begin: Begin) -> Make:
                 return await original(self, *args, **kwargs)
             exchange = Exchange(telemetry)
             begin(exchange, self, args, kwargs)
+            exchange.step_aside()
             try:
                 result = await original(self, *args, **kwargs)
             except BaseException as error:

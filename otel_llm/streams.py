@@ -12,18 +12,17 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from time import perf_counter
-from types import FrameType
 from typing import Any, cast
 
 from otel_llm import faults
 from otel_llm.call import Call
-from otel_llm.overdue import put_off
+from otel_llm.overdue import end_safely
 from otel_llm.telemetry import Telemetry
 from otel_llm.wire.body import Body
 from otel_llm.wire.format import Format
 from otel_llm_semconv.values import StreamOutcome
 
-_TAIL = 3
+_TAIL = 4
 """Chunks kept from the end of a stream: usage and finish reason stand there. More would only fill the caches."""
 
 
@@ -141,10 +140,7 @@ class Tap:
         if call is None:
             return
         try:
-            if _inside_telemetry():
-                put_off(lambda: self._finish(call, outcome, None, at))
-            else:
-                self._finish(call, outcome, None, at)
+            end_safely(lambda: self._finish(call, outcome, None, at))
         except Exception:
             faults.fault("stream")
 
@@ -197,29 +193,6 @@ def _decoded(chunk: object) -> object:
     return chunk
 
 
-_LOCK_HOLDERS = (
-    "opentelemetry.sdk",
-    "opentelemetry.exporter",
-    "prometheus_client",
-    "otel_llm.ledger",
-    "otel_llm.prometheus",
-    "otel_llm.sinks",
-    "otel_llm.telemetry",
-    "logging",
-)
-
-
-def _inside_telemetry() -> bool:
-    """Whether this thread is inside code that takes telemetry's locks, which a collector may have interrupted."""
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
-        module: object = frame.f_globals.get("__name__")
-        if isinstance(module, str) and module.startswith(_LOCK_HOLDERS):
-            return True
-        frame = frame.f_back
-    return False
-
-
 class _Watch:
     """Stands in for the byte stream of a response and reports when it is closed."""
 
@@ -228,6 +201,8 @@ class _Watch:
         self.tap = tap
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_stream":  # not there yet, as in a copy
+            raise AttributeError(name)
         return getattr(self._stream, name)
 
     def _bytes(self) -> Iterator[bytes]:
@@ -286,25 +261,26 @@ class _AsyncWatch(_Watch):
             self.tap.closed()
 
 
-_watches: dict[tuple[type, type], type[_Watch]] = {}
+_SHAPES: dict[str, type[_Watch]] = {"SyncByteStream": _SyncWatch, "AsyncByteStream": _AsyncWatch}
+_watches: dict[tuple[type, ...], type[_Watch]] = {}
 
 
 def watch(response: Any, tap: Tap) -> bool:
     """Put a watch in place of the response's byte stream, and say whether that could be done.
 
-    The watch is of the same base class as the stream, which httpx and httpx2 check for; it is found by name, so that
-    neither has to be imported.
+    The watch is of the same base classes as the stream, which httpx and httpx2 check for; they are found by name, so
+    that neither library has to be imported. A body that is there already is a stream of both kinds.
     """
     stream = response.stream
-    for name, shape in (("AsyncByteStream", _AsyncWatch), ("SyncByteStream", _SyncWatch)):
-        for base in type(stream).__mro__:
-            if base.__name__ == name:
-                kind = _watches.get((shape, base))
-                if kind is None:
-                    kind = _watches[shape, base] = cast("type[_Watch]", type(shape.__name__, (shape, base), {}))
-                response.stream = kind(stream, tap)
-                return True
-    return False
+    bases = tuple([base for base in type(stream).__mro__ if base.__name__ in _SHAPES])
+    if not bases:
+        return False
+    kind = _watches.get(bases)
+    if kind is None:
+        shapes = tuple([_SHAPES[base.__name__] for base in bases])
+        kind = _watches[bases] = cast("type[_Watch]", type("WatchedStream", (*shapes, *bases), {}))
+    response.stream = kind(stream, tap)
+    return True
 
 
 def tap_of(response: object) -> Tap | None:
@@ -378,6 +354,11 @@ async def aobserve_next(tap: Tap, chunks: AsyncIterator[Any]) -> Any:
         chunk = await chunks.__anext__()
     except StopAsyncIteration:
         tap.complete()
+        raise
+    except GeneratorExit:
+        # The waiting coroutine was dropped, perhaps by the collector; the stream ends when it is dropped itself.
+        tap.busy = False
+        tap.left()
         raise
     except BaseException as error:
         tap.fail(error)

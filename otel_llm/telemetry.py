@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -23,6 +24,19 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
     from otel_llm.sinks.events import Events
+
+_forks = 0
+"""How many forks lie behind this process: a call that its parent began is its parent's to end."""
+
+
+def _forked() -> None:
+    global _forks
+    _forks += 1
+    overdue.ends.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 _Sink = Callable[[Call], None]
 
@@ -62,6 +76,7 @@ class Telemetry:
         """
         if overdue.ends:
             overdue.settle()
+        call.forks = _forks
         call.started_at_ns = time.time_ns()
         call.started_at = time.perf_counter()
         try:
@@ -83,6 +98,8 @@ class Telemetry:
             error: what ended it, or None for success.
             at: when it ended, in seconds of ``time.perf_counter``; now, if not given.
         """
+        if call.forks != _forks:
+            return
         try:
             # One step of the interpreter, so that of two threads that end the same call only one gets through.
             call.ends.pop()
@@ -132,6 +149,9 @@ class Telemetry:
             )
             try:
                 kept = self.settings.content_hook(content)
+                if kept is not None and not isinstance(kept, Content):
+                    kept = None
+                    raise TypeError("content_hook must return a Content or None")
             except Exception:
                 faults.fault("content_hook")
         call.input_messages, call.output_messages, call.system_instructions, call.tool_definitions = kept or Content()

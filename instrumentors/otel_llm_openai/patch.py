@@ -156,7 +156,7 @@ def _iter(original: Callable[..., Any]) -> Callable[..., Any]:
     chunks = _chunks(original)
 
     def __iter__(self: Any) -> Any:
-        tap = tap_of(self.response)
+        tap = tap_of(getattr(self, "response", None))
         return original(self) if tap is None else observe(tap, chunks(self))
 
     return __iter__
@@ -164,7 +164,7 @@ def _iter(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _next(original: Callable[..., Any]) -> Callable[..., Any]:
     def __next__(self: Any) -> Any:
-        tap = tap_of(self.response)
+        tap = tap_of(getattr(self, "response", None))
         return original(self) if tap is None else observe_next(tap, self._iterator)
 
     return __next__
@@ -174,7 +174,7 @@ def _aiter(original: Callable[..., Any]) -> Callable[..., Any]:
     chunks = _chunks(original)
 
     def __aiter__(self: Any) -> Any:
-        tap = tap_of(self.response)
+        tap = tap_of(getattr(self, "response", None))
         return original(self) if tap is None else aobserve(tap, chunks(self))
 
     return __aiter__
@@ -182,7 +182,7 @@ def _aiter(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _anext(original: Callable[..., Any]) -> Callable[..., Any]:
     async def __anext__(self: Any) -> Any:
-        tap = tap_of(self.response)
+        tap = tap_of(getattr(self, "response", None))
         if tap is None:
             return await original(self)
         return await aobserve_next(tap, self._iterator)

@@ -64,10 +64,10 @@ class Spans:
         try:
             if span.is_recording():
                 span.set_attributes(span_attributes(call))
-                if self._content:
-                    span.set_attributes(_content_attributes(call))
                 if call.error_type is not None:
                     span.set_status(Status(StatusCode.ERROR, call.error_message))
+                if self._content:
+                    span.set_attributes(_content_attributes(call))
         finally:
             span.end(call.started_at_ns + int((call.ended_at - call.started_at) * 1e9))
 

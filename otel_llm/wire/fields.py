@@ -37,7 +37,14 @@ def items(value: object) -> list[Any]:
 
 def text(value: object) -> str | None:
     """Return the value if it is a non-empty string."""
-    return value if isinstance(value, str) and value else None
+    if not isinstance(value, str) or not value:
+        return None
+    return value if value.isascii() else clean(value)
+
+
+def clean(value: str) -> str:
+    """Return the string without what UTF-8, and so OTLP, cannot carry."""
+    return value.encode("utf-8", "replace").decode()
 
 
 def count(value: object) -> int | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from otel_llm.call import Call
 from otel_llm.wire import openai_content as content
-from otel_llm.wire.fields import LARGEST, count, field, fields, integer, items, number, strings, text
+from otel_llm.wire.fields import LARGEST, clean, count, field, fields, integer, items, number, strings, text
 from otel_llm.wire.format import Format
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv.errors import ErrorType
@@ -172,13 +172,13 @@ def _read_identity(call: Call, answer: Mapping[str, Any]) -> None:
     """Read what every answer and every chunk repeats; later values win, missing ones change nothing."""
     value = answer.get("id")
     if type(value) is str and value:
-        call.response_id = value
+        call.response_id = value if value.isascii() else clean(value)
     value = answer.get("_request_id")  # where the client puts what the header says
     if type(value) is str:
         call.attributes[names.OTEL_LLM_REQUEST_ID] = value
     value = answer.get("model")
     if type(value) is str and value:
-        call.response_model = value
+        call.response_model = value if value.isascii() else clean(value)
     if call.provider in OPENAI_FLAVOURED:
         value = answer.get("service_tier")
         if type(value) is str and value:
