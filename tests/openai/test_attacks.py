@@ -1,0 +1,160 @@
+"""What an attack once broke: collections at bad moments, hooks of the wrong shape, forks, odd subclasses and texts."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import os
+import subprocess
+import sys
+from typing import Any
+
+import openai
+import pytest
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+from otel_llm import faults
+from otel_llm.testing import Seen, capture
+from otel_llm.testing.server import Reply, ScriptedServer, error
+from otel_llm_semconv import attributes as names
+from tests.openai.styles import ASK, client
+
+DROPPED = """
+import gc, sys, threading, time
+import openai
+from otel_llm.testing import capture
+
+with capture() as seen:
+    gc.set_threshold(50, 2, 2)
+
+    def work():
+        own = openai.OpenAI(http_client=openai.DefaultHttpxClient(verify=False))
+        for number in range(60):
+            stream = own.chat.completions.create(
+                model="gpt-5", messages=[{"role": "user", "content": "hi"}], stream=True
+            )
+            next(stream)
+            circle = [stream]
+            circle.append(circle)
+            del stream, circle
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        seen.metrics
+        time.sleep(0.01)
+    gc.collect()
+    (active,) = seen.points("otel_llm.client.active")
+    print(len(seen.spans), active["value"])
+"""
+
+
+def test_streams_dropped_in_circles(server: ScriptedServer) -> None:
+    """The collector may come at any moment, also inside a change of the context: nothing crashes, nothing is lost."""
+    environment = {**os.environ, "OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "test"}
+    done = subprocess.run(
+        [sys.executable, "-c", DROPPED], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+    assert (0, "120 0") == (done.returncode, done.stdout.strip()), done.stderr
+
+
+@pytest.mark.parametrize("result", [True, (1, 2), {"input_messages": None}, "x"])
+def test_a_content_hook_of_the_wrong_shape(
+    server: ScriptedServer, quiet: None, monkeypatch: pytest.MonkeyPatch, result: Any
+) -> None:
+    """What is no `Content` is a fault; the content is dropped and the call is whole."""
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "SPAN_ONLY")
+    with capture(content_hook=lambda content: result) as seen:
+        client(server).chat.completions.create(model="gpt-5", messages=ASK)
+
+        (span,) = seen.spans
+        assert names.GEN_AI_INPUT_MESSAGES not in span["attributes"]
+        assert {"content_hook": 1} == faults.counts
+
+
+def test_a_body_that_is_a_stream_of_both_kinds(server: ScriptedServer, seen: Seen) -> None:
+    """A response out of a cache, whose body is there, is read and closed as without us."""
+    list(client(server).chat.completions.create(model="gpt-5", messages=ASK, stream=True))
+    library: Any = sys.modules[openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0]]
+    body = b'data: {"id": "1", "model": "m", "choices": []}\n\ndata: [DONE]\n\n'
+
+    class Cached(library.Client):  # type: ignore[misc]  # whichever library the client uses
+        """A client that answers out of a cache."""
+
+        def send(self, request: Any, **kwargs: Any) -> Any:
+            headers = {"content-type": "text/event-stream"}
+            return library.Response(200, content=body, headers=headers, request=request)
+
+    with openai.OpenAI(api_key="test", http_client=Cached()) as own:
+        stream = own.chat.completions.create(model="gpt-5", messages=ASK, stream=True)
+        assert 1 == len(list(stream))
+        copy.copy(stream.response.stream)
+
+    assert 2 == len(seen.spans)
+
+
+def test_a_stream_that_has_no_response(seen: Seen) -> None:
+    """A subclass of the client's stream that wraps something else works as without us."""
+
+    class Own(openai.Stream[int]):
+        def __init__(self, items: list[int]) -> None:
+            self._iterator = iter(items)
+
+    assert [1, 2] == list(Own([1, 2]))
+    assert 1 == next(Own([1]))
+
+
+def test_an_inner_call_that_is_not_observed(server: ScriptedServer, seen: Seen) -> None:
+    """What a request makes of its own and nobody observes is no part of the call around it."""
+    own = client(server, max_retries=2)
+    inner = client(server, max_retries=2)
+
+    def hook(request: Any) -> None:
+        if "outer" in request.content.decode():
+            with suppress_instrumentation():
+                server.script(error(429, headers={"retry-after-ms": "1"}))
+                inner.models.list()
+
+    own._client.event_hooks = {"request": [hook]}
+    own.chat.completions.create(model="outer", messages=ASK)
+
+    (span,) = seen.spans
+    assert names.OTEL_LLM_RETRIES not in span["attributes"]
+    assert [] == seen.points("otel_llm.client.retries")
+
+
+def test_text_that_utf8_cannot_carry(server: ScriptedServer, seen: Seen) -> None:
+    """Half a surrogate pair in an answer or an error keeps no span from being encoded."""
+    server.script(Reply(json={"id": "\ud83d", "model": "m\udc80", "choices": [{"finish_reason": "\ud83d"}]}))
+    client(server).chat.completions.create(model="gpt-5", messages=ASK)
+    server.script(error(400, message="\ud83d"))
+    with pytest.raises(openai.BadRequestError):
+        client(server).chat.completions.create(model="gpt-5", messages=ASK)
+
+    assert encode_spans(seen._spans.get_finished_spans()).SerializeToString()
+    assert ("?", "m?", ("?",)) == tuple(
+        seen.spans[0]["attributes"][name]
+        for name in (names.GEN_AI_RESPONSE_ID, names.GEN_AI_RESPONSE_MODEL, names.GEN_AI_RESPONSE_FINISH_REASONS)
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_stream_that_a_fork_inherits(server: ScriptedServer, seen: Seen) -> None:
+    """The child neither ends the parent's call nor counts it as in flight."""
+    stream = client(server).chat.completions.create(model="gpt-5", messages=ASK, stream=True)
+    next(stream)
+    child = os.fork()
+    if child == 0:
+        del stream
+        gc.collect()
+        (active,) = seen.points("otel_llm.client.active")
+        os._exit(0 if not seen.spans and active["value"] == 0 else 1)
+    _, status = os.waitpid(child, 0)
+    list(stream)
+
+    assert 0 == status
+    assert 1 == len(seen.spans)
