@@ -47,6 +47,8 @@ class Exchange:
     _context_token: Token[Context] | None = None
     last_status: int | None = None
     """Status of the last failed attempt."""
+    idle = True
+    """Whether no call has begun here."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
@@ -76,13 +78,14 @@ class Exchange:
         finally:
             self._telemetry.begin(call)
             self._call = call
+            self.idle = False
             self._exchange_token = current_exchange.set(self)
             if call.span is not None:
                 self._context_token = context_api.attach(call.context)
 
     def step_aside(self) -> None:
         """Keep what the client does now from the call of an exchange further out, where nothing has begun here."""
-        if self._call is None and current_exchange.get() is not None:
+        if current_exchange.get() is not None:
             self._exchange_token = current_exchange.set(None)
 
     @guarded

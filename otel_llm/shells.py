@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from otel_llm.exchange import Exchange
-from otel_llm.faults import guarded
+from otel_llm.faults import fault
 from otel_llm.patching import Make, Patches
 from otel_llm.telemetry import Telemetry
 
@@ -19,15 +19,18 @@ Begin: TypeAlias = Callable[[Exchange, Any, tuple[Any, ...], dict[str, Any]], No
 
 def around(patches: Patches, telemetry: Telemetry, begin: Begin) -> Make:
     """Return how to replace a sync request method."""
-    begin = guarded(begin)
 
     def make(original: Callable[..., Any]) -> Callable[..., Any]:
         def request(self: Any, *args: Any, **kwargs: Any) -> Any:
             if not patches.active:
                 return original(self, *args, **kwargs)
             exchange = Exchange(telemetry)
-            begin(exchange, self, args, kwargs)
-            exchange.step_aside()
+            try:
+                begin(exchange, self, args, kwargs)
+            except Exception:
+                fault("begin")
+            if exchange.idle:
+                exchange.step_aside()
             try:
                 result = original(self, *args, **kwargs)
             except BaseException as error:
@@ -43,15 +46,18 @@ def around(patches: Patches, telemetry: Telemetry, begin: Begin) -> Make:
 
 def aaround(patches: Patches, telemetry: Telemetry, begin: Begin) -> Make:
     """Return how to replace an async request method."""
-    begin = guarded(begin)
 
     def make(original: Callable[..., Any]) -> Callable[..., Any]:
         async def request(self: Any, *args: Any, **kwargs: Any) -> Any:
             if not patches.active:
                 return await original(self, *args, **kwargs)
             exchange = Exchange(telemetry)
-            begin(exchange, self, args, kwargs)
-            exchange.step_aside()
+            try:
+                begin(exchange, self, args, kwargs)
+            except Exception:
+                fault("begin")
+            if exchange.idle:
+                exchange.step_aside()
             try:
                 result = await original(self, *args, **kwargs)
             except BaseException as error:
