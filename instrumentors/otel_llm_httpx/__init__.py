@@ -16,6 +16,7 @@ from typing import Any
 from otel_llm.instrumentor import Instrumentor
 from otel_llm.patching import Patches
 from otel_llm.telemetry import Telemetry
+from otel_llm_httpx.whole import import_whole
 from otel_llm_semconv import environment as variables
 
 __all__ = ["HttpxInstrumentor"]
@@ -40,6 +41,8 @@ class HttpxInstrumentor(Instrumentor):
 
     def patch(self, module: ModuleType, patches: Patches, telemetry: Telemetry) -> None:
         """Switch on contrib's instrumentors for the libraries that are imported."""
+        for name in _CONTRIB:
+            import_whole(name)
         from opentelemetry.instrumentation import httpx as contrib
 
         written = os.environ.get(variables.OTEL_PYTHON_DISABLED_INSTRUMENTATIONS, "")

@@ -167,3 +167,47 @@ def test_a_stream_that_a_fork_inherits(server: ScriptedServer, seen: Seen) -> No
 
     assert 0 == status
     assert 1 == len(seen.spans)
+
+
+DURING_CALLS = """
+import sys, threading, time
+import httpx2, openai, otel_llm
+
+body = {"id": "1", "object": "chat.completion", "created": 1, "model": "gpt-5", "choices": []}
+transport = httpx2.MockTransport(lambda request: httpx2.Response(200, json=body))
+client = openai.OpenAI(base_url="http://test/v1", api_key="test", http_client=httpx2.Client(transport=transport))
+calls, failures, stop = [], [], threading.Event()
+
+def work():
+    while not stop.is_set():
+        try:
+            calls.append(client.chat.completions.create(model="gpt-5", messages=[]))
+        except Exception as failure:
+            failures.append(repr(failure))
+
+sys.setswitchinterval(1e-5)
+assert "httpx" not in sys.modules
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads:
+    thread.start()
+while len(calls) < 20:
+    time.sleep(0.01)
+with otel_llm.instrument(serve=False):
+    so_far = len(calls)
+    while len(calls) < so_far + 20:
+        time.sleep(0.01)
+stop.set()
+for thread in threads:
+    thread.join()
+print(type(sys.modules["httpx"]).__name__, failures[:1])
+"""
+
+
+@pytest.mark.skipif(LIBRARY == "httpx", reason="only openai 3 looks for httpx among the modules")
+def test_instrument_while_calls_are_under_way() -> None:
+    """Nothing that `instrument()` imports is met half made by the calls of other threads."""
+    done = subprocess.run(
+        [sys.executable, "-c", DURING_CALLS], capture_output=True, text=True, timeout=120, check=False
+    )
+
+    assert (0, "module []") == (done.returncode, done.stdout.strip()), done.stderr
