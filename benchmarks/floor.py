@@ -1,17 +1,18 @@
 """The floor: what the OTel SDK costs by itself for the very telemetry that ours makes.
 
-One call of ours is recorded, and its span and metric points are then made by hand around the bare client: the same
-names, attributes and boundaries, all of them ready beforehand. No reading, no counting, no guard.
+One call of ours is recorded, and its span and metric points are then made around the bare client as one writes it by
+hand: ``start_as_current_span``, a dict of attributes for the span and for each point, one ``set_attributes``. The same
+names, values and boundaries. No reading of requests and answers, no counting, no guard.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
-from opentelemetry.context import attach, detach
 from opentelemetry.metrics import Meter
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 from otel_llm.testing import capture
 
@@ -47,7 +48,7 @@ class Floor:
         self._first = {name: attributes.pop(name) for name in _AT_START}
         self._rest: dict[str, Any] = attributes
         self._error: str | None = span["description"] if span["status"] == "error" else None
-        self._start_span = tracer.start_span
+        self._start_span = tracer.start_as_current_span
         self._points: list[tuple[Callable[..., None], float, dict[str, Any]]] = []
         histograms: dict[str, Callable[..., None]] = {}
         for point in recorded.points:
@@ -62,14 +63,9 @@ class Floor:
         """Return the call with its telemetry."""
 
         def measured() -> None:
-            span = self._start_span(self._name, kind=SpanKind.CLIENT, attributes=self._first)
-            context = set_span_in_context(span)
-            token = attach(context)
-            try:
+            with self._span() as span:
                 call()
-            finally:
-                detach(token)
-            self._end(span, context)
+                self._record(span)
 
         return measured
 
@@ -77,22 +73,19 @@ class Floor:
         """Return the call with its telemetry; `around` for asyncio."""
 
         async def measured() -> None:
-            span = self._start_span(self._name, kind=SpanKind.CLIENT, attributes=self._first)
-            context = set_span_in_context(span)
-            token = attach(context)
-            try:
+            with self._span() as span:
                 await call()
-            finally:
-                detach(token)
-            self._end(span, context)
+                self._record(span)
 
         return measured
 
-    def _end(self, span: Span, context: Any) -> None:
+    def _span(self) -> AbstractContextManager[Span]:
+        return self._start_span(self._name, kind=SpanKind.CLIENT, attributes=dict(self._first))
+
+    def _record(self, span: Span) -> None:
         for record, value, attributes in self._points:
-            record(value, attributes, context)
+            record(value, dict(attributes))
         if span.is_recording():
-            span.set_attributes(self._rest)
+            span.set_attributes(dict(self._rest))
             if self._error is not None:
                 span.set_status(Status(StatusCode.ERROR, self._error))
-        span.end()

@@ -4,11 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import context as context_api
+from opentelemetry.context import Context
+from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 
 if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
+
+
+class _ByApi:
+    """Stands in for the variable of a context implementation that has none, see ``OTEL_PYTHON_CONTEXT``."""
+
+    get = staticmethod(context_api.get_current)
+    set = staticmethod(context_api.attach)
+    reset = staticmethod(context_api.detach)
+
+
+def _variable() -> Any:
+    token = context_api.attach(context_api.get_current())
+    context_api.detach(token)
+    return token.var if isinstance(token, Token) else _ByApi
+
+
+# Every call goes here several times; the functions of the API are the same, in two or three frames each.
+current_context: ContextVar[Context] = _variable()
+"""Where OpenTelemetry keeps its current context: `get_current`, `attach` and `detach` as one variable."""
+(SPAN_KEY,) = set_span_in_context(INVALID_SPAN, Context())
+"""Where a context keeps its span."""
 
 current_labels: ContextVar[Mapping[str, str] | None] = ContextVar("otel_llm_labels", default=None)
 current_attributes: ContextVar[Mapping[str, AttributeValue] | None] = ContextVar("otel_llm_attributes", default=None)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from contextvars import ContextVar, Token
 from time import perf_counter
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-from opentelemetry import context as context_api
 from opentelemetry.context import Context
 
 from otel_llm import foreign
 from otel_llm.call import Call
+from otel_llm.context import current_context
 from otel_llm.faults import fault, guarded
 from otel_llm.overdue import end_safely
 from otel_llm.streams import Tap, read_answer, watch
@@ -38,6 +38,8 @@ class Server(NamedTuple):
 class Exchange:
     """The request of one call while it is under way."""
 
+    telemetry: Telemetry
+    """Set by the shell that makes the exchange, which spares every call a frame."""
     _format: Format
     _call: Call | None = None
     _answer: Any = None
@@ -50,15 +52,12 @@ class Exchange:
     idle = True
     """Whether no call has begun here."""
 
-    def __init__(self, telemetry: Telemetry) -> None:
-        self._telemetry = telemetry
-
-    def begin(self, format: Format, server: Server, body: object, *, raw: bool) -> None:
+    def begin(self, format: Format, server: Server, body: dict[str, Any] | None, *, raw: bool) -> None:
         """Begin the call and make its span current, unless the user asked for silence.
 
         Unlike the other methods it may raise: the instrumentor that calls it has more to guard than this.
         """
-        context = context_api.get_current()
+        context = current_context.get()
         if context and suppressed(context):
             return
         call = Call()
@@ -67,21 +66,21 @@ class Exchange:
         call.provider, call.server_address, call.server_port = server
         self._format = format
         self._raw = raw
+        telemetry = self.telemetry
         try:
             if isinstance(body, dict):
-                body = cast("dict[str, Any]", body)
                 format.read_request(call, body)
-                if self._telemetry.captures_content and format.read_request_content is not None:
+                if telemetry.captures_content and format.read_request_content is not None:
                     format.read_request_content(call, body)
             if context or foreign.may_be_near():
                 call.covered = foreign.covered(format.operation, context)
         finally:
-            self._telemetry.begin(call)
+            telemetry.begin(call)
             self._call = call
             self.idle = False
             self._exchange_token = current_exchange.set(self)
             if call.span is not None:
-                self._context_token = context_api.attach(call.context)
+                self._context_token = current_context.set(call.context)
 
     def step_aside(self) -> None:
         """Keep what the client does now from the call of an exchange further out, where nothing has begun here."""
@@ -109,7 +108,7 @@ class Exchange:
             fault("answered")
 
     def _tap_into(self, call: Call, response: Any) -> None:
-        tap = Tap(self._telemetry, call, self._format)
+        tap = Tap(self.telemetry, call, self._format)
         headers = response.headers
         read_request_id(call, headers)
         if self._raw:
@@ -131,7 +130,7 @@ class Exchange:
         self._leave()
         if call is None or self._tap is not None:
             return
-        telemetry = self._telemetry
+        telemetry = self.telemetry
         try:
             if self._raw or result is self._answer:
                 self._read_content(call, self._answer)
@@ -154,7 +153,7 @@ class Exchange:
             call.streamed, call.chunks = True, len(chunks)
             self._format.read_chunks(call, chunks)
         else:
-            read_answer(self._telemetry, self._format, call, body.answer())
+            read_answer(self.telemetry, self._format, call, body.answer())
 
     @guarded
     def failed(self, error: BaseException) -> None:
@@ -174,21 +173,21 @@ class Exchange:
             # A parse that fails on a whole answer carries it: it was paid for all the same.
             completion = getattr(error, "completion", None)
             if completion is not None:
-                read_answer(self._telemetry, self._format, call, completion)
+                read_answer(self.telemetry, self._format, call, completion)
         finally:
             if isinstance(error, GeneratorExit):
                 # The waiting coroutine was dropped, perhaps by the collector.
-                end_safely(lambda: self._telemetry.end(call, error))
+                end_safely(lambda: self.telemetry.end(call, error))
             else:
-                self._telemetry.end(call, error)
+                self.telemetry.end(call, error)
 
     def _leave(self) -> None:
         """Leave the context as it was, also where a coroutine is closed in a context that is not its own."""
         try:
             if self._context_token is not None:
-                self._context_token.var.reset(self._context_token)
+                current_context.reset(self._context_token)
             if self._exchange_token is not None:
-                self._exchange_token.var.reset(self._exchange_token)
+                current_exchange.reset(self._exchange_token)
         except (ValueError, RuntimeError):
             pass
 

@@ -24,7 +24,8 @@ def around(patches: Patches, telemetry: Telemetry, begin: Begin) -> Make:
         def request(self: Any, *args: Any, **kwargs: Any) -> Any:
             if not patches.active:
                 return original(self, *args, **kwargs)
-            exchange = Exchange(telemetry)
+            exchange = Exchange()
+            exchange.telemetry = telemetry
             try:
                 begin(exchange, self, args, kwargs)
             except Exception:
@@ -51,7 +52,8 @@ def aaround(patches: Patches, telemetry: Telemetry, begin: Begin) -> Make:
         async def request(self: Any, *args: Any, **kwargs: Any) -> Any:
             if not patches.active:
                 return await original(self, *args, **kwargs)
-            exchange = Exchange(telemetry)
+            exchange = Exchange()
+            exchange.telemetry = telemetry
             try:
                 begin(exchange, self, args, kwargs)
             except Exception:

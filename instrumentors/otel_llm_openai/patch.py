@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 from otel_llm.exchange import Exchange, current_exchange, retry_reason
 from otel_llm.faults import guarded
@@ -61,16 +61,14 @@ def _begin(exchange: Exchange, client: Any, args: tuple[Any, ...], kwargs: dict[
     format = FORMATS.get(url) or _format_of(url)
     if format is None or options.method.lower() != "post":
         return
-    body = options.json_data
-    if isinstance(body, dict):
-        body = cast("dict[str, Any]", body)
-        if options.extra_json:
-            body = {**body, **options.extra_json}
-        if format is EMBEDDINGS:
-            body = _without_default_encoding(options, body)
-    headers = options.headers
-    raw = isinstance(headers, dict) and bool(cast("dict[str, Any]", headers).get(_RAW_HEADER))
-    server = server_of(client) if url.startswith("/") else server_of_url(url)
+    body: dict[str, Any] | None = options.json_data
+    if options.extra_json and isinstance(body, dict):
+        body = {**body, **options.extra_json}
+    if format is EMBEDDINGS and isinstance(body, dict):
+        body = _without_default_encoding(options, body)
+    headers: dict[str, Any] | None = options.headers
+    raw = isinstance(headers, dict) and bool(headers.get(_RAW_HEADER))
+    server = server_of(client) if url[0] == "/" else server_of_url(url)
     exchange.begin(format, server, body, raw=raw)
 
 
@@ -82,7 +80,7 @@ def _format_of(url: str) -> Format | None:
     return FORMATS.get(path) if query else None
 
 
-def _without_default_encoding(options: Any, body: Mapping[str, Any]) -> Mapping[str, Any]:
+def _without_default_encoding(options: Any, body: dict[str, Any]) -> dict[str, Any]:
     """Leave out the encoding that the client asks for on its own account.
 
     What the caller gave is bound to the parser that the client hangs on the request: as a keyword of a partial (3.x) or

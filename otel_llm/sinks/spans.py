@@ -9,11 +9,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, set_span_in_context
+from opentelemetry.context import Context
+from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
 from otel_llm.call import Call
 from otel_llm.config import Capture, Settings
+from otel_llm.context import SPAN_KEY
 from otel_llm.ledger import OVERFLOW
 from otel_llm_semconv import attributes as names
 
@@ -38,7 +40,7 @@ class Spans:
         if call.labels:
             attributes = {**attributes, **prefixed(call.labels)}
         call.span = self._start_span(name, call.context, SpanKind.CLIENT, attributes, start_time=call.started_at_ns)
-        call.context = set_span_in_context(call.span, call.context)
+        call.context = Context({**(call.context or {}), SPAN_KEY: call.span})
 
     def _first(self, call: Call) -> tuple[str, Mapping[str, AttributeValue]]:
         """Return the name of the call's span and the attributes it has from the start."""

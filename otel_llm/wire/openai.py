@@ -65,9 +65,6 @@ _OUTPUT_MODALITIES = {
     "audio_tokens": names.GEN_AI_USAGE_AUDIO_OUTPUT_TOKENS,
 }
 
-_INPUT_DETAILS = {"cached_tokens": "cache_read_tokens", "cache_write_tokens": "cache_write_tokens"}
-_OUTPUT_DETAILS = {"reasoning_tokens": "reasoning_tokens"}
-
 _INCOMPLETE = {
     "max_output_tokens": FinishReason.LENGTH,
     "content_filter": FinishReason.CONTENT_FILTER,
@@ -75,12 +72,6 @@ _INCOMPLETE = {
 
 _TERMINAL_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _TEXT_EVENTS = frozenset({"response.output_text.delta", "response.refusal.delta"})
-
-
-def _set_openai(call: Call, name: str, value: str) -> None:
-    """Set an ``openai.*`` attribute, which only OpenAI's own flavours carry."""
-    if call.provider in OPENAI_FLAVOURED:
-        call.attributes[name] = value
 
 
 # requests
@@ -98,8 +89,8 @@ def _read_parameters(call: Call, body: Mapping[str, Any], table: dict[str, tuple
     call.request_model = text(body.get("model"))
     if "service_tier" in body:
         tier = text(body["service_tier"])
-        if tier and tier != "auto":
-            _set_openai(call, names.OPENAI_REQUEST_SERVICE_TIER, tier)
+        if tier and tier != "auto" and call.provider in OPENAI_FLAVOURED:
+            attributes[names.OPENAI_REQUEST_SERVICE_TIER] = tier
     if body.get("stream") is True:
         call.streaming = True
         attributes[names.GEN_AI_REQUEST_STREAM] = True
@@ -129,7 +120,8 @@ def _read_chat_request(call: Call, body: Mapping[str, Any]) -> None:
         _read_choice_count(call, body)
     if "response_format" in body:
         _read_output_type(call, body["response_format"])
-    _set_openai(call, names.OPENAI_API_TYPE, OpenAIApiType.CHAT_COMPLETIONS)
+    if call.provider in OPENAI_FLAVOURED:
+        call.attributes[names.OPENAI_API_TYPE] = OpenAIApiType.CHAT_COMPLETIONS
 
 
 def _read_completion_request(call: Call, body: Mapping[str, Any]) -> None:
@@ -147,7 +139,8 @@ def _read_responses_request(call: Call, body: Mapping[str, Any]) -> None:
     if "text" in body:
         _read_output_type(call, field(body["text"], "format"))
     _read_conversation(call, body.get("conversation"))
-    _set_openai(call, names.OPENAI_API_TYPE, OpenAIApiType.RESPONSES)
+    if call.provider in OPENAI_FLAVOURED:
+        call.attributes[names.OPENAI_API_TYPE] = OpenAIApiType.RESPONSES
 
 
 def _read_conversation(call: Call, conversation: object) -> None:
@@ -165,7 +158,7 @@ def _read_embeddings_request(call: Call, body: Mapping[str, Any]) -> None:
 # answers
 
 
-# These three run for every answer, so they ask for types themselves where the helpers would do it in calls.
+# These run for every answer, so they ask for types themselves where the helpers would do it in calls.
 
 
 def _read_identity(call: Call, answer: Mapping[str, Any]) -> None:
@@ -179,13 +172,12 @@ def _read_identity(call: Call, answer: Mapping[str, Any]) -> None:
     value = answer.get("model")
     if type(value) is str and value:
         call.response_model = value if value.isascii() else clean(value)
-    if call.provider in OPENAI_FLAVOURED:
-        value = answer.get("service_tier")
-        if type(value) is str and value:
-            call.attributes[names.OPENAI_RESPONSE_SERVICE_TIER] = value
-        value = answer.get("system_fingerprint")
-        if type(value) is str and value:
-            call.attributes[names.OPENAI_RESPONSE_SYSTEM_FINGERPRINT] = value
+    value = answer.get("service_tier")
+    if type(value) is str and value.isascii() and value and call.provider in OPENAI_FLAVOURED:
+        call.attributes[names.OPENAI_RESPONSE_SERVICE_TIER] = value
+    value = answer.get("system_fingerprint")
+    if type(value) is str and value.isascii() and value and call.provider in OPENAI_FLAVOURED:
+        call.attributes[names.OPENAI_RESPONSE_SYSTEM_FINGERPRINT] = value
 
 
 def read_usage(call: Call, usage: object) -> None:
@@ -193,32 +185,41 @@ def read_usage(call: Call, usage: object) -> None:
     own = fields(usage)
     chat = "prompt_tokens" in own
     tokens = own.get("prompt_tokens" if chat else "input_tokens")
-    if tokens is not None and (tokens := count(tokens)) is not None:
+    if type(tokens) is not int or not 0 <= tokens <= LARGEST:
+        tokens = count(tokens)
+    if tokens is not None:
         call.input_tokens = tokens
     tokens = own.get("completion_tokens" if chat or "completion_tokens" in own else "output_tokens")
-    if tokens is not None and (tokens := count(tokens)) is not None:
+    if type(tokens) is not int or not 0 <= tokens <= LARGEST:
+        tokens = count(tokens)
+    if tokens is not None:
         call.output_tokens = tokens
     details = own.get("prompt_tokens_details" if chat else "input_tokens_details")
     if details is not None:
-        _read_details(call, fields(details), _INPUT_DETAILS, _INPUT_MODALITIES)
+        details = fields(details)
+        tokens = details.get("cached_tokens")
+        if type(tokens) is int and 0 <= tokens <= LARGEST:
+            call.cache_read_tokens = tokens
+        tokens = details.get("cache_write_tokens")
+        if type(tokens) is int and 0 <= tokens <= LARGEST:
+            call.cache_write_tokens = tokens
+        if details.get("audio_tokens") or details.get("image_tokens") or details.get("text_tokens"):
+            _read_modalities(call, details, _INPUT_MODALITIES)
     details = own.get("completion_tokens_details" if chat else "output_tokens_details")
     if details is not None:
-        _read_details(call, fields(details), _OUTPUT_DETAILS, _OUTPUT_MODALITIES)
+        details = fields(details)
+        tokens = details.get("reasoning_tokens")
+        if type(tokens) is int and 0 <= tokens <= LARGEST:
+            call.reasoning_tokens = tokens
+        if details.get("audio_tokens") or details.get("image_tokens") or details.get("text_tokens"):
+            _read_modalities(call, details, _OUTPUT_MODALITIES)
 
 
-def _read_details(
-    call: Call, details: Mapping[str, Any], columns: Mapping[str, str], modalities: Mapping[str, str]
-) -> None:
-    """Read the parts of a token total: into fields of the call, or by modality where there are any."""
-    for key, value in details.items():
-        if type(value) is int and 0 <= value <= LARGEST:
-            column = columns.get(key)
-            if column is not None:
-                setattr(call, column, value)
-            elif value and key in modalities:
-                if call.modality_tokens is None:
-                    call.modality_tokens = {}
-                call.modality_tokens[modalities[key]] = value
+def _read_modalities(call: Call, details: Mapping[str, Any], modalities: Mapping[str, str]) -> None:
+    for key, name in modalities.items():
+        tokens = count(details.get(key))
+        if tokens:
+            call.modality_tokens = {**(call.modality_tokens or {}), name: tokens}
 
 
 def _read_choices_answer(call: Call, answer: object) -> None:
@@ -227,9 +228,11 @@ def _read_choices_answer(call: Call, answer: object) -> None:
     usage = own.get("usage")
     if usage is not None:
         read_usage(call, usage)
-    call.finish_reasons = tuple(
-        [text(field(choice, "finish_reason")) or FinishReason.ERROR for choice in items(own.get("choices"))]
-    )
+    reasons: list[str] = []
+    for choice in items(own.get("choices")):
+        reason = fields(choice).get("finish_reason")
+        reasons.append(text(reason) or FinishReason.ERROR)
+    call.finish_reasons = tuple(reasons)
 
 
 def _read_choices_chunks(call: Call, chunks: Sequence[object]) -> None:
