@@ -33,15 +33,15 @@ class Tap:
         "_call",
         "_first",
         "_format",
-        "_hunting",
         "_left_at",
-        "_tail",
         "_telemetry",
         "body",
         "busy",
         "count",
+        "hunting",
         "last_at",
         "longest_gap",
+        "tail",
     )
 
     def __init__(self, telemetry: Telemetry, call: Call, format: Format) -> None:
@@ -49,9 +49,9 @@ class Tap:
         self._call: Call | None = call
         self._format = format
         keep_all = telemetry.captures_content or call.choice_count > 1
-        self._tail: deque[Any] = deque(maxlen=None if keep_all else _TAIL)
+        self.tail: deque[Any] = deque(maxlen=None if keep_all else _TAIL)
         self._first: object = None
-        self._hunting = True
+        self.hunting = True
         self._left_at = 0.0
         self.body: Body | None = None
         """Reader of the bytes, where the caller reads them himself."""
@@ -62,23 +62,23 @@ class Tap:
         self.longest_gap = 0.0
 
     def saw(self, chunk: object) -> None:
-        """Take note of one chunk; the only thing that happens per chunk."""
+        """Take note of one chunk."""
         now = perf_counter()
         gap = now - self.last_at
         if gap > self.longest_gap:
             self.longest_gap = gap
         self.last_at = now
         self.count += 1
-        self._tail.append(chunk)
-        if self._hunting:
-            self._hunt(chunk, now)
+        self.tail.append(chunk)
+        if self.hunting:
+            self.hunt(chunk, now)
         self.busy = False
 
-    def _hunt(self, chunk: object, now: float) -> None:
+    def hunt(self, chunk: object, now: float) -> None:
         """Look for the first chunk and for the first text."""
         call = self._call
         if call is None:
-            self._hunting = False
+            self.hunting = False
             return
         if self.count == 1:
             self._first = chunk
@@ -86,10 +86,10 @@ class Tap:
             call.first_chunk_at = now
         try:
             if self._format.has_text(_decoded(chunk)):
-                self._hunting = False
+                self.hunting = False
                 call.first_text_at = now
         except Exception:
-            self._hunting = False
+            self.hunting = False
             faults.fault("has_text")
 
     def passed(self, data: bytes) -> None:
@@ -168,7 +168,7 @@ class Tap:
             return
         call.streamed = True
         call.stream_outcome = outcome
-        chunks = [_decoded(chunk) for chunk in self._tail]
+        chunks = [_decoded(chunk) for chunk in self.tail]
         if self.count > len(chunks):
             chunks.insert(0, _decoded(self._first))
         self._format.read_chunks(call, chunks)
@@ -289,17 +289,27 @@ def tap_of(response: object) -> Tap | None:
     return stream.tap if isinstance(stream, _Watch) else None
 
 
-# What stands in place of the client's own loops. Nothing here touches a chunk on its way to the reader.
+# What stands in place of the client's own loops. Nothing here touches a chunk on its way to the reader. The two
+# generators do what `Tap.saw` does themselves: for a chunk, a frame is a fifth of the cost.
 
 
 def observe(tap: Tap, chunks: Iterator[Any]) -> Iterator[Any]:
     """Hand on the chunks and tell the tap of each."""
     tap.body = None
-    saw = tap.saw
+    keep = tap.tail.append
     tap.busy = True
     try:
         for chunk in chunks:
-            saw(chunk)
+            now = perf_counter()
+            gap = now - tap.last_at
+            if gap > tap.longest_gap:
+                tap.longest_gap = gap
+            tap.last_at = now
+            tap.count += 1
+            keep(chunk)
+            if tap.hunting:
+                tap.hunt(chunk, now)
+            tap.busy = False
             yield chunk
             tap.busy = True
     except GeneratorExit:
@@ -314,11 +324,20 @@ def observe(tap: Tap, chunks: Iterator[Any]) -> Iterator[Any]:
 async def aobserve(tap: Tap, chunks: AsyncIterator[Any]) -> AsyncIterator[Any]:
     """Hand on the chunks and tell the tap of each; `observe` for asyncio."""
     tap.body = None
-    saw = tap.saw
+    keep = tap.tail.append
     tap.busy = True
     try:
         async for chunk in chunks:
-            saw(chunk)
+            now = perf_counter()
+            gap = now - tap.last_at
+            if gap > tap.longest_gap:
+                tap.longest_gap = gap
+            tap.last_at = now
+            tap.count += 1
+            keep(chunk)
+            if tap.hunting:
+                tap.hunt(chunk, now)
+            tap.busy = False
             yield chunk
             tap.busy = True
     except GeneratorExit:
