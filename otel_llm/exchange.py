@@ -76,7 +76,8 @@ class Exchange:
                 call.covered = foreign.covered(format.operation, context)
         finally:
             telemetry.begin(call)
-            self._call = call
+            if call.ends:
+                self._call = call
             self.idle = False
             self._exchange_token = current_exchange.set(self)
             if call.span is not None:

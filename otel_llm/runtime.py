@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from otel_llm import config, exporters, sdk
+from otel_llm.audience import is_proxy
 from otel_llm.config import CallHook, Capture, ContentHook, Settings
 from otel_llm.faults import guarded
 from otel_llm.ledger import Ledger
@@ -23,6 +24,7 @@ from otel_llm.overdue import settle
 from otel_llm.sdk import Providers
 from otel_llm.sinks.metrics import Metrics, observe
 from otel_llm.sinks.spans import Spans
+from otel_llm.streams import end_open
 from otel_llm.telemetry import Telemetry
 from otel_llm_semconv import SCHEMA_URL
 from otel_llm_semconv import environment as variables
@@ -315,7 +317,7 @@ def _ledger_of(meter_provider: MeterProvider, settings: Settings) -> tuple[Ledge
     known = _ledgers.get(meter_provider)
     if known is None and meter_provider is sdk.global_meter_provider():
         # What was observed by way of the proxy goes on behind it.
-        known = next((known for proxy, known in _ledgers.items() if sdk.is_proxy(proxy)), None)
+        known = next((known for proxy, known in _ledgers.items() if is_proxy(proxy)), None)
     known = _ledgers[meter_provider] = known or (Ledger(settings.max_series), set[str]())
     return known
 
@@ -403,10 +405,11 @@ def _url(providers: Providers | None) -> str | None:
 
 @guarded
 def _at_exit() -> None:
-    """End what is overdue while the providers can still send it, streams that were dropped and lie about among it."""
+    """End what is overdue while the providers can still send it: streams that were dropped, and those left open."""
     telemetry = _handle.telemetry if _handle is not None else None
     if telemetry is not None and any(lane.active for lane in list(telemetry.ledger.lanes.values())):
         gc.collect()
+    end_open()
     settle()
 
 

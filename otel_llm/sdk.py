@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from opentelemetry import metrics, trace
 
 from otel_llm import config, exporters
+from otel_llm.audience import is_proxy
 from otel_llm.faults import guarded
 from otel_llm_semconv import environment as variables
 
@@ -49,11 +50,6 @@ def global_meter_provider() -> MeterProvider | None:
     """Return the meter provider that the application set, if it did."""
     provider = metrics.get_meter_provider()
     return None if is_proxy(provider) else provider
-
-
-def is_proxy(meter_provider: object) -> bool:
-    """Whether this is what stands for the global meter provider until the application sets it."""
-    return type(meter_provider).__name__ == "_ProxyMeterProvider"
 
 
 def global_logger_provider() -> LoggerProvider | None:

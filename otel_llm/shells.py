@@ -22,7 +22,7 @@ def around(patches: Patches, telemetry: Telemetry, begin: Begin) -> Make:
 
     def make(original: Callable[..., Any]) -> Callable[..., Any]:
         def request(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if not patches.active:
+            if not patches.active or (telemetry.asleep and not telemetry.wakes()):
                 return original(self, *args, **kwargs)
             exchange = Exchange()
             exchange.telemetry = telemetry
@@ -50,7 +50,7 @@ def aaround(patches: Patches, telemetry: Telemetry, begin: Begin) -> Make:
 
     def make(original: Callable[..., Any]) -> Callable[..., Any]:
         async def request(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if not patches.active:
+            if not patches.active or (telemetry.asleep and not telemetry.wakes()):
                 return await original(self, *args, **kwargs)
             exchange = Exchange()
             exchange.telemetry = telemetry

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from time import perf_counter
 from typing import Any, cast
+from weakref import WeakSet
 
 from otel_llm import faults
 from otel_llm.call import Call
@@ -26,10 +27,20 @@ _TAIL = 4
 """Chunks kept from the end of a stream: usage and finish reason stand there. More would only fill the caches."""
 
 
+_open: WeakSet[Tap] = WeakSet()
+
+
+def end_open() -> None:
+    """End the streams that are still open, because the interpreter is about to exit."""
+    for tap in list(_open):
+        tap._end_anywhere(StreamOutcome.ABANDONED)
+
+
 class Tap:
     """What is seen of one streamed answer."""
 
     __slots__ = (
+        "__weakref__",
         "_call",
         "_first",
         "_format",
@@ -60,6 +71,7 @@ class Tap:
         self.count = 0
         self.last_at = perf_counter()
         self.longest_gap = 0.0
+        _open.add(self)
 
     def saw(self, chunk: object) -> None:
         """Take note of one chunk."""

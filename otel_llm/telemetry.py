@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
+from opentelemetry.trace import ProxyTracerProvider
 
 from otel_llm import faults, overdue
+from otel_llm.audience import is_proxy, no_points, no_spans, nothing_set
 from otel_llm.call import Call
 from otel_llm.config import Capture, Content, Settings
 from otel_llm.context import current_attributes, current_labels
@@ -60,6 +62,11 @@ class Telemetry:
         self.meter_provider = meter_provider
         self.ledger = ledger
         self._hooked = settings.content_hook is not None or settings.call_hook is not None
+        watched = self._hooked or events is not None
+        self.asleep = not watched and no_spans(tracer_provider) and no_points(meter_provider)
+        """Whether nobody listened so far; ask `wakes` before a call."""
+        self._by_proxy = is_proxy(meter_provider) and isinstance(tracer_provider, ProxyTracerProvider)
+        self._only_spans = not watched and no_points(meter_provider)
         self.captures_content = settings.capture is not Capture.NO_CONTENT
         self.spans = spans
         self._begin_span = spans.begin
@@ -69,10 +76,20 @@ class Telemetry:
             sinks.append(("events", events.end))
         self._sinks = (*sinks, ("spans", spans.end))
 
+    def wakes(self) -> bool:
+        """Whether somebody listens by now."""
+        if self._by_proxy and nothing_set():
+            return False
+        if no_spans(self.tracer_provider) and no_points(self.meter_provider):
+            return False
+        self.asleep = False
+        return True
+
     def begin(self, call: Call) -> None:
         """Take the time, count the call as in flight and start its span; never raises.
 
-        Everything that the request tells must be on the call already.
+        Everything that the request tells must be on the call already. A call that is sampled out where there are no
+        metrics has ended by then.
         """
         if overdue.ends:
             overdue.settle()
@@ -87,8 +104,18 @@ class Telemetry:
             self.ledger.begin(call)
             if not call.covered.span:
                 self._begin_span(call)
+                if self._only_spans and call.span is not None and not call.span.is_recording():
+                    self._let_go(call)
         except Exception:
             faults.fault("begin")
+
+    def _let_go(self, call: Call) -> None:
+        """Leave a call that no span shows, unless there are metrics by now."""
+        if no_points(self.meter_provider):
+            self.ledger.leave(call)
+            call.ends.clear()
+        else:
+            self._only_spans = False
 
     def end(self, call: Call, error: BaseException | None = None, at: float | None = None) -> None:
         """End the call and hand it to every sink; only the first of several ends counts. Never raises.

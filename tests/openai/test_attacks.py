@@ -211,3 +211,28 @@ def test_instrument_while_calls_are_under_way() -> None:
     )
 
     assert (0, "module []") == (done.returncode, done.stdout.strip()), done.stderr
+
+
+LEFT_OPEN = """
+import openai, otel_llm
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+
+provider = TracerProvider()
+formatter = lambda span: span.name + " " + str(dict(span.attributes)["otel_llm.stream.outcome"]) + "\\n"
+provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(formatter=formatter)))
+otel_llm.instrument(tracer_provider=provider, serve=False)
+client = openai.OpenAI(http_client=openai.DefaultHttpxClient(verify=False))
+stream = client.chat.completions.create(model="gpt-5", messages=[], stream=True)
+next(stream)
+"""
+
+
+def test_the_interpreter_exits_in_mid_stream(server: ScriptedServer) -> None:
+    """A stream that is open when the interpreter exits ends once, while its span can still be exported."""
+    environment = {**os.environ, "OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "test"}
+    done = subprocess.run(
+        [sys.executable, "-c", LEFT_OPEN], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+    assert (0, "chat gpt-5 abandoned") == (done.returncode, done.stdout.strip()), done.stderr
