@@ -9,8 +9,8 @@ from opentelemetry.metrics import MeterProvider, NoOpMeterProvider
 from opentelemetry.metrics import _internal as metrics_internal
 from opentelemetry.trace import NoOpTracerProvider, ProxyTracerProvider, TracerProvider
 
-_traces: dict[str, Any] = vars(trace)
-_metrics: dict[str, Any] = vars(metrics_internal)
+_traces: dict[str, Any] = trace.__dict__
+_metrics: dict[str, Any] = metrics_internal.__dict__
 
 
 def nothing_set() -> bool:

@@ -9,6 +9,8 @@ from otel_llm.exchange import Server
 from otel_llm.provider import provider_of
 from otel_llm_semconv.providers import Provider
 
+_PROVIDERS: dict[object, str] = {"bedrock": Provider.AWS_BEDROCK, "vertex": Provider.GCP_VERTEX_AI}
+"""Providers by the names that the client has for them."""
 _PORTS = {"https": 443, "http": 80}
 _MOST = 1024
 _known: dict[int, tuple[Any, type, Server]] = {}
@@ -37,6 +39,10 @@ def server_of_url(url: str) -> Server:
 
 
 def _provider(client: Any, host: str | None, port: int | None) -> str:
+    runtime = getattr(client, "_provider_runtime", None)  # where openai 3.x keeps what ``provider=`` configured
+    name = _PROVIDERS.get(getattr(runtime, "name", None))
+    if name is not None:
+        return name
     if any(cls.__name__ in ("AzureOpenAI", "AsyncAzureOpenAI") for cls in type(client).__mro__):
         return Provider.AZURE_AI_OPENAI
     return provider_of(host, port, Provider.OPENAI)

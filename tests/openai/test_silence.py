@@ -94,7 +94,11 @@ def test_sampled_out_without_metrics(server: ScriptedServer) -> None:
     sampled_out = TracerProvider(sampler=ALWAYS_OFF)
     handle = otel_llm.instrument(tracer_provider=sampled_out, meter_provider=NoOpMeterProvider(), serve=False)
     http_client = client(server)._client
-    http_client.event_hooks = {"request": [lambda request: inside.append(trace.get_current_span())]}
+
+    def note(request: Any) -> None:
+        inside.append(trace.get_current_span())
+
+    http_client.event_hooks = {"request": [note]}
     before = trace.get_current_span()
     create = client(server, http_client=http_client).chat.completions.create
     create(model="gpt-5", messages=ASK)
