@@ -21,6 +21,7 @@ _VARIABLES = (
     variables.OTEL_LLM_SEMCONV,
     variables.OTEL_LLM_MAX_SERIES,
     variables.OTEL_LLM_LABELS,
+    variables.OTEL_LLM_OPENAI_INJECT_USAGE,
     variables.OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT,
 )
 _told: set[str] = set()
@@ -56,6 +57,7 @@ class Settings(NamedTuple):
     semconv: VocabularyChoice = DEFAULT_SEMCONV
     max_series: int = DEFAULT_MAX_SERIES
     labels: Mapping[str, str] = {}
+    inject_usage: bool = False
     capture: Capture = Capture.NO_CONTENT
     content_hook: ContentHook | None = None
     call_hook: CallHook | None = None
@@ -71,6 +73,7 @@ def resolve(
     semconv: str | None = None,
     max_series: int | None = None,
     labels: Mapping[str, str] | None = None,
+    inject_usage: bool | None = None,
     content_hook: ContentHook | None = None,
     call_hook: CallHook | None = None,
     environ: Mapping[str, str] = os.environ,
@@ -85,6 +88,7 @@ def resolve(
         semconv=_semconv(semconv, environ),
         max_series=_max_series(max_series, environ),
         labels=_labels(labels, environ),
+        inject_usage=_inject_usage(inject_usage, environ),
         capture=_capture(environ),
         content_hook=_hook("content_hook", content_hook),
         call_hook=_hook("call_hook", call_hook),
@@ -157,6 +161,18 @@ def _labels(value: Mapping[str, str] | None, environ: Mapping[str, str]) -> Mapp
             raise ValueError(f"{variables.OTEL_LLM_LABELS}={written!r}: expected k=v,k=v, found {pair!r}")
         labels[key.strip()] = label.strip()
     return labels
+
+
+def _inject_usage(value: bool | None, environ: Mapping[str, str]) -> bool:
+    if value is not None:
+        if not isinstance(value, bool):
+            raise TypeError(f"inject_usage must be True or False, not {type(value).__name__}")
+        return value
+    source = variables.OTEL_LLM_OPENAI_INJECT_USAGE
+    written = environ.get(source, "").strip()
+    if written.lower() not in ("", "true", "false"):
+        raise ValueError(f"{source}={written!r}: expected true or false")
+    return written.lower() == "true"
 
 
 def _capture(environ: Mapping[str, str]) -> Capture:

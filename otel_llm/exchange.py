@@ -49,6 +49,8 @@ class Exchange:
     _context_token: Token[Context] | None = None
     last_status: int | None = None
     """Status of the last failed attempt."""
+    asked = False
+    """Whether we asked for a chunk with usage that the caller does not expect."""
     idle = True
     """Whether no call has begun here."""
 
@@ -88,6 +90,11 @@ class Exchange:
         if current_exchange.get() is not None:
             self._exchange_token = current_exchange.set(None)
 
+    @property
+    def recording(self) -> bool:
+        """Whether a call has begun here that somebody will see."""
+        return self._call is not None
+
     @guarded
     def retried(self, reason: str) -> None:
         """Take note that the client is about to try again."""
@@ -110,6 +117,7 @@ class Exchange:
 
     def _tap_into(self, call: Call, response: Any) -> None:
         tap = Tap(self.telemetry, call, self._format)
+        tap.asked = self.asked
         headers = response.headers
         read_request_id(call, headers)
         if self._raw:
@@ -167,10 +175,11 @@ class Exchange:
             self._tap.fail(error)
             return
         try:
-            response = getattr(error, "response", None)
-            if response is not None:
-                call.response_headers = response.headers
-                read_request_id(call, response.headers)
+            # A body that cannot be parsed is an error that knows nothing of its response.
+            headers = getattr(getattr(error, "response", self._answer), "headers", None)
+            if headers is not None:
+                call.response_headers = headers
+                read_request_id(call, headers)
             # A parse that fails on a whole answer carries it: it was paid for all the same.
             completion = getattr(error, "completion", None)
             if completion is not None:

@@ -30,17 +30,24 @@ _CONTEXT_KEYS = {
 _INFERENCE_KEY = "opentelemetry.genai.client.inference.context"
 """Context keys that ``opentelemetry-util-genai`` 1.x sets around an operation of any vendor."""
 
-_SCOPE = "opentelemetry.util.genai.handler"
-"""Scope of the spans of ``opentelemetry-util-genai`` 0.x, which sets no key."""
+_SCOPES = {
+    "opentelemetry.util.genai.handler": _ALL,
+    "openinference.instrumentation.openai": _SPAN_ONLY,
+}
+"""Scopes of the spans of ``opentelemetry-util-genai`` 0.x, which sets no key, and of openinference, which has
+spans of its own kind and no metrics."""
 
 _OPENLLMETRY = "opentelemetry.instrumentation.openai"
 _OPENAI_V2 = "opentelemetry.instrumentation.openai_v2"
+_OPENLIT = "openlit.instrumentation.openai"
 _WRAPPERS = {
     f"{_OPENAI_V2}.patch": _ALL,
     f"{_OPENLLMETRY}.shared.chat_wrappers": _ALL,
     f"{_OPENLLMETRY}.shared.embeddings_wrappers": _ALL,
     f"{_OPENLLMETRY}.shared.completion_wrappers": _SPAN_ONLY,
     f"{_OPENLLMETRY}.v1.responses_wrappers": _SPAN_ONLY,
+    f"{_OPENLIT}.openai": _ALL,
+    f"{_OPENLIT}.async_openai": _ALL,
 }
 """Modules of the wrappers that leave nothing in the context by which to know them when their span is sampled out, or is
 made afterwards."""
@@ -54,14 +61,15 @@ def covered(operation: str, context: Context) -> Covered:
         return _ALL
     span = trace.get_current_span(context)
     scope = getattr(span, "instrumentation_scope", None)
-    if scope is not None and scope.name == _SCOPE:
-        return _ALL
+    if scope is not None and scope.name in _SCOPES:
+        return _SCOPES[scope.name]
     return _by_caller() if may_be_near() else NOTHING
 
 
 def may_be_near() -> bool:
     """Whether an instrumentation is loaded that leaves no trace of itself in the context."""
-    return _OPENAI_V2 in sys.modules or _OPENLLMETRY in sys.modules
+    loaded = sys.modules
+    return _OPENLLMETRY in loaded or _OPENLIT in loaded or _OPENAI_V2 in loaded
 
 
 def _by_caller() -> Covered:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextvars import copy_context
 from types import FrameType
 
+from otel_llm import faults
+
 ends: deque[Callable[[], None]] = deque()
 """What was put off, in order."""
 
@@ -48,7 +50,10 @@ def settle() -> None:
             end = ends.popleft()
         except IndexError:
             return
-        end()
+        try:
+            end()
+        except Exception:
+            faults.fault("overdue")
 
 
 def _inside_telemetry() -> bool:

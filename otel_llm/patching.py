@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import update_wrapper
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
@@ -23,9 +23,9 @@ _waiting: dict[str, list[Hook]] = {}
 
 
 class Replaced(NamedTuple):
-    """One attribute of one class, as it was and as it is."""
+    """One attribute of one class or wrapper, as it was and as it is."""
 
-    owner: type
+    owner: Any
     name: str
     original: Any
     replacement: Any
@@ -50,13 +50,37 @@ class Patches:
         self._replaced.append(Replaced(owner, name, original, replacement))
         return True
 
+    def replace_beneath(self, wrapper: Any, make: Make) -> bool:
+        """Replace what a wrapper of wrapt's calls, as if it had come after us; say whether it is one."""
+        if not hasattr(type(wrapper), "__wrapped__"):  # pyright: ignore[reportUnknownArgumentType]
+            return False
+        original = wrapper.__wrapped__
+        replacement = make(original)
+        update_wrapper(replacement, original)
+        wrapper.__wrapped__ = replacement
+        self._replaced.append(Replaced(wrapper, "__wrapped__", original, replacement))
+        return True
+
     def restore(self) -> None:
         """Put every original back, but leave alone what somebody else wrapped after us."""
         self.active = False
         for owner, name, original, replacement in reversed(self._replaced):
-            if owner.__dict__.get(name) is replacement:
-                setattr(owner, name, original)
+            if not isinstance(owner, type):
+                if getattr(owner, name) is replacement:
+                    setattr(owner, name, original)
+                continue
+            # Who wrapped a subclass after us has left ours there when they went.
+            for cls in (owner, *subclasses(owner)):
+                if cls.__dict__.get(name) is replacement:
+                    setattr(cls, name, original)
         self._replaced.clear()
+
+
+def subclasses(cls: type[Any]) -> Iterator[type[Any]]:
+    """Yield every class below this one."""
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from subclasses(subclass)
 
 
 def _plain(original: Callable[..., Any]) -> Callable[..., Any]:

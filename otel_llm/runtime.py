@@ -118,6 +118,7 @@ def instrument(
     semconv: str | None = None,
     max_series: int | None = None,
     labels: Mapping[str, str] | None = None,
+    inject_usage: bool | None = None,
     content_hook: ContentHook | None = None,
     call_hook: CallHook | None = None,
 ) -> Handle:
@@ -137,6 +138,8 @@ def instrument(
         semconv: metric vocabulary: ``released`` (default), ``latest`` or ``both``; ``OTEL_LLM_SEMCONV``.
         max_series: most label sets of one metric, 2000 by default; ``OTEL_LLM_MAX_SERIES``.
         labels: labels of every call; ``OTEL_LLM_LABELS``.
+        inject_usage: whether to ask OpenAI's servers for the token counts of streams, and to hide the chunk that brings
+            them from the caller; ``OTEL_LLM_OPENAI_INJECT_USAGE``.
         content_hook: sees captured content before it is recorded, and returns what may be kept of it.
         call_hook: sees each finished `Call`; may add span attributes to it, or drop it.
 
@@ -154,12 +157,18 @@ def instrument(
         "semconv": semconv,
         "max_series": max_series,
         "labels": labels,
+        "inject_usage": inject_usage,
         "content_hook": content_hook,
         "call_hook": call_hook,
     }
     with _lock:
         settings = config.resolve(
-            semconv=semconv, max_series=max_series, labels=labels, content_hook=content_hook, call_hook=call_hook
+            semconv=semconv,
+            max_series=max_series,
+            labels=labels,
+            inject_usage=inject_usage,
+            content_hook=content_hook,
+            call_hook=call_hook,
         )
         bind = _address(serve)
         if _handle is not None:

@@ -17,7 +17,7 @@ from weakref import WeakSet
 
 from otel_llm import faults
 from otel_llm.call import Call
-from otel_llm.overdue import end_safely
+from otel_llm.overdue import end_safely, put_off
 from otel_llm.telemetry import Telemetry
 from otel_llm.wire.body import Body
 from otel_llm.wire.format import Format
@@ -46,6 +46,7 @@ class Tap:
         "_format",
         "_left_at",
         "_telemetry",
+        "asked",
         "body",
         "busy",
         "count",
@@ -59,11 +60,13 @@ class Tap:
         self._telemetry = telemetry
         self._call: Call | None = call
         self._format = format
-        keep_all = telemetry.captures_content or call.choice_count > 1
+        keep_all = call.choice_count > 1 or (telemetry.captures_content and format.read_chunks_content is not None)
         self.tail: deque[Any] = deque(maxlen=None if keep_all else _TAIL)
         self._first: object = None
         self.hunting = True
         self._left_at = 0.0
+        self.asked = False
+        """Whether we asked for a chunk with usage that the caller does not expect."""
         self.body: Body | None = None
         """Reader of the bytes, where the caller reads them himself."""
         self.busy = False
@@ -151,9 +154,14 @@ class Tap:
         call, self._call = self._call, None
         if call is None:
             return
+
+        def end() -> None:
+            self._finish(call, outcome, None, at)
+
         try:
-            end_safely(lambda: self._finish(call, outcome, None, at))
+            end_safely(end)
         except Exception:
+            put_off(end)
             faults.fault("stream")
 
     def _end(self, outcome: str, error: BaseException | None = None) -> None:
@@ -181,7 +189,7 @@ class Tap:
         call.streamed = True
         call.stream_outcome = outcome
         chunks = [_decoded(chunk) for chunk in self.tail]
-        if self.count > len(chunks):
+        if self.count and self.tail[0] is not self._first:
             chunks.insert(0, _decoded(self._first))
         self._format.read_chunks(call, chunks)
         if self._telemetry.captures_content and self._format.read_chunks_content is not None:

@@ -67,6 +67,7 @@ class Telemetry:
         """Whether nobody listened so far; ask `wakes` before a call."""
         self._by_proxy = is_proxy(meter_provider) and isinstance(tracer_provider, ProxyTracerProvider)
         self._only_spans = not watched and no_points(meter_provider)
+        self.injects_usage = settings.inject_usage
         self.captures_content = settings.capture is not Capture.NO_CONTENT
         self.spans = spans
         self._begin_span = spans.begin

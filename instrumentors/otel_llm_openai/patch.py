@@ -6,21 +6,25 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 from otel_llm.exchange import Exchange, current_exchange, retry_reason
 from otel_llm.faults import guarded
-from otel_llm.patching import Patches
+from otel_llm.patching import Patches, subclasses
 from otel_llm.shells import aaround, around
 from otel_llm.streams import aobserve, aobserve_next, observe, observe_next, tap_of
 from otel_llm.telemetry import Telemetry
 from otel_llm.wire import Format
 from otel_llm.wire.fields import field
-from otel_llm.wire.openai import EMBEDDINGS, FORMATS
+from otel_llm.wire.openai import CHAT, COMPLETIONS, EMBEDDINGS, FORMATS
+from otel_llm.wire.openai_endpoints import endpoint
+from otel_llm.wire.openai_paths import template_of
 from otel_llm_openai.server import server_of, server_of_url
+from otel_llm_openai.usage import ask, hide
 
 _RAW_HEADER = "X-Stainless-Raw-Response"
 _SIMPLE_LOOP = ("_iterator",)
@@ -35,8 +39,10 @@ def patch(module: ModuleType, patches: Patches, telemetry: Telemetry) -> None:
         original = base.__dict__["request"]
         patches.replace(base, "request", make)
         # A wrapper that somebody put on a subclass before us, such as openinference's, goes past the base.
-        for cls in _subclasses(base):
-            if getattr(cls.__dict__.get("request"), "__wrapped__", None) is original:
+        for cls in subclasses(base):
+            wrapper = cls.__dict__.get("request")
+            wraps = wrapper is not None and inspect.unwrap(wrapper) is original
+            if wraps and not patches.replace_beneath(wrapper, make):
                 patches.replace(cls, "request", make)
     patches.replace(sync_client, "_process_response", _process_response)
     patches.replace(async_client, "_process_response", _aprocess_response)
@@ -48,36 +54,39 @@ def patch(module: ModuleType, patches: Patches, telemetry: Telemetry) -> None:
     patches.replace(module.AsyncStream, "__anext__", _anext)
 
 
-def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
-    for subclass in cls.__subclasses__():
-        yield subclass
-        yield from _subclasses(subclass)
-
-
 def _begin(exchange: Exchange, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Begin a call where the path is that of a known model operation."""
+    """Begin a call by the format of its path."""
     options = args[1] if len(args) > 1 else kwargs["options"]
     url: str = options.url
-    format = FORMATS.get(url) or _format_of(url)
-    if format is None or options.method.lower() != "post":
-        return
+    format = FORMATS.get(url)
     body: dict[str, Any] | None = options.json_data
+    server = server_of(client)
+    if format is None or options.method.lower() != "post":
+        url = str(url)
+        format, body = _format_of(client, options, url)
+        if "://" in url.partition("?")[0]:
+            server = server_of_url(url)
     if options.extra_json and isinstance(body, dict):
         body = {**body, **options.extra_json}
     if format is EMBEDDINGS and isinstance(body, dict):
         body = _without_default_encoding(options, body)
     headers: dict[str, Any] | None = options.headers
     raw = isinstance(headers, dict) and bool(headers.get(_RAW_HEADER))
-    server = server_of(client) if url[0] == "/" else server_of_url(url)
     exchange.begin(format, server, body, raw=raw)
+    if exchange.telemetry.injects_usage and exchange.recording and not raw and format in (CHAT, COMPLETIONS):
+        exchange.asked = ask(options)
 
 
-def _format_of(url: str) -> Format | None:
-    """Return the format of a URL that is more than a path: one with a query, or an absolute one."""
-    path, query, _ = url.partition("?")
-    if "://" in path:
-        return next((format for known, format in FORMATS.items() if path.endswith(known)), None)
-    return FORMATS.get(path) if query else None
+def _format_of(client: Any, options: Any, url: str) -> tuple[Format, dict[str, Any]]:
+    """Return the format of any endpoint, and what the request says: in its body, in its query and in its path."""
+    template, ids = template_of(url, str(client._base_url))
+    format, is_known = endpoint(options.method, template)
+    body: dict[str, Any] | None = options.json_data
+    if not isinstance(body, dict):
+        body = {}
+    if is_known and ids:
+        return format, {**options.params, **ids, **body}
+    return format, body
 
 
 def _without_default_encoding(options: Any, body: dict[str, Any]) -> dict[str, Any]:
@@ -155,7 +164,10 @@ def _iter(original: Callable[..., Any]) -> Callable[..., Any]:
 
     def __iter__(self: Any) -> Any:
         tap = tap_of(getattr(self, "response", None))
-        return original(self) if tap is None else observe(tap, chunks(self))
+        if tap is None:
+            return original(self)
+        hide(self, tap)
+        return observe(tap, chunks(self))
 
     return __iter__
 
@@ -163,7 +175,10 @@ def _iter(original: Callable[..., Any]) -> Callable[..., Any]:
 def _next(original: Callable[..., Any]) -> Callable[..., Any]:
     def __next__(self: Any) -> Any:
         tap = tap_of(getattr(self, "response", None))
-        return original(self) if tap is None else observe_next(tap, self._iterator)
+        if tap is None:
+            return original(self)
+        hide(self, tap)
+        return observe_next(tap, self._iterator)
 
     return __next__
 
@@ -173,7 +188,10 @@ def _aiter(original: Callable[..., Any]) -> Callable[..., Any]:
 
     def __aiter__(self: Any) -> Any:
         tap = tap_of(getattr(self, "response", None))
-        return original(self) if tap is None else aobserve(tap, chunks(self))
+        if tap is None:
+            return original(self)
+        hide(self, tap)
+        return aobserve(tap, chunks(self))
 
     return __aiter__
 
@@ -183,6 +201,7 @@ def _anext(original: Callable[..., Any]) -> Callable[..., Any]:
         tap = tap_of(getattr(self, "response", None))
         if tap is None:
             return await original(self)
+        hide(self, tap)
         return await aobserve_next(tap, self._iterator)
 
     return __anext__

@@ -28,9 +28,23 @@ class Events:
         self._labels = prefixed(settings.labels)
 
     def end(self, call: Call) -> None:
-        """Emit what is known of the call, and its exception if there was one; not where somebody else does."""
+        """Emit what is known of a call of a model, and the exception of any; not where somebody else does."""
         if call.covered.span:
             return
+        if call.runs_model:
+            self._emit_details(call)
+        if call.error is not None:
+            self._emit(
+                events.GEN_AI_CLIENT_OPERATION_EXCEPTION,
+                call,
+                {
+                    names.EXCEPTION_TYPE: error_type(call.error),
+                    names.EXCEPTION_MESSAGE: call.error_message or "",
+                    names.EXCEPTION_STACKTRACE: "".join(traceback.format_exception(call.error)),
+                },
+            )
+
+    def _emit_details(self, call: Call) -> None:
         details: dict[str, AnyValue] = {
             names.GEN_AI_OPERATION_NAME: call.operation,
             names.GEN_AI_PROVIDER_NAME: call.provider,
@@ -46,16 +60,6 @@ class Events:
             if call.server_port is not None:
                 details[names.SERVER_PORT] = call.server_port
         self._emit(events.GEN_AI_CLIENT_INFERENCE_OPERATION_DETAILS, call, details)
-        if call.error is not None:
-            self._emit(
-                events.GEN_AI_CLIENT_OPERATION_EXCEPTION,
-                call,
-                {
-                    names.EXCEPTION_TYPE: error_type(call.error),
-                    names.EXCEPTION_MESSAGE: call.error_message or "",
-                    names.EXCEPTION_STACKTRACE: "".join(traceback.format_exception(call.error)),
-                },
-            )
 
     def _emit(self, event: Event, call: Call, attributes: dict[str, AnyValue]) -> None:
         self._logger.emit(

@@ -18,6 +18,7 @@ from otel_llm.config import Capture, Settings
 from otel_llm.context import SPAN_KEY
 from otel_llm.ledger import OVERFLOW
 from otel_llm_semconv import attributes as names
+from otel_llm_semconv.values import AGENT_OPERATIONS
 
 
 class Spans:
@@ -50,7 +51,8 @@ class Spans:
         }
         name = call.operation
         if call.request_model is not None:
-            name = f"{name} {call.request_model}"
+            if name not in AGENT_OPERATIONS:
+                name = f"{name} {call.request_model}"
             attributes[names.GEN_AI_REQUEST_MODEL] = call.request_model
         if call.server_address is not None:
             attributes[names.SERVER_ADDRESS] = call.server_address

@@ -66,8 +66,9 @@ class Body:
     def _split(self, data: bytes) -> list[bytes]:
         """Split events at empty lines, wherever the chunks are cut (HTML standard, "Server-sent events")."""
         completed: list[bytes] = []
-        if self._after_cr and data.startswith(b"\n"):
-            data = data[1:]
+        if self._after_cr and data:
+            self._after_cr = False
+            data = data.removeprefix(b"\n")
         if not data:
             return completed
         self._after_cr = data.endswith(b"\r")
@@ -86,7 +87,7 @@ class Body:
                 self._data.clear()
                 if event.startswith(b"[DONE]"):
                     self.finished = True
-                else:
+                elif not self.finished:
                     completed.append(event)
         return completed
 

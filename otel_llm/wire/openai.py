@@ -1,4 +1,6 @@
-"""The OpenAI formats: chat completions, completions, responses and embeddings.
+"""The OpenAI formats of most calls: chat completions, completions, responses and embeddings.
+
+The others are in `otel_llm.wire.openai_endpoints`.
 
 Source: the wire formats as openai-python 1.26 to 3.52 declares them; attribute mapping of the GenAI semantic
 conventions, "Inference", "Embeddings" and "OpenAI".
@@ -19,14 +21,16 @@ from otel_llm_semconv.providers import OPENAI_FLAVOURED
 from otel_llm_semconv.values import FinishReason, OpenAIApiType, Operation, OutputType
 
 Converter = Callable[[object], Any]
+Parameters = Mapping[str, tuple[str, Converter]]
+"""The attribute of each parameter, and how its value is made of the parameter's."""
 
-_SAMPLING: dict[str, tuple[str, Converter]] = {
+SAMPLING: Parameters = {
     "temperature": (names.GEN_AI_REQUEST_TEMPERATURE, number),
     "top_p": (names.GEN_AI_REQUEST_TOP_P, number),
 }
 
-_CHAT: dict[str, tuple[str, Converter]] = {
-    **_SAMPLING,
+_CHAT: Parameters = {
+    **SAMPLING,
     "max_tokens": (names.GEN_AI_REQUEST_MAX_TOKENS, integer),
     "max_completion_tokens": (names.GEN_AI_REQUEST_MAX_TOKENS, integer),
     "frequency_penalty": (names.GEN_AI_REQUEST_FREQUENCY_PENALTY, number),
@@ -36,13 +40,13 @@ _CHAT: dict[str, tuple[str, Converter]] = {
     "reasoning_effort": (names.GEN_AI_REQUEST_REASONING_LEVEL, text),
 }
 
-_RESPONSES: dict[str, tuple[str, Converter]] = {
-    **_SAMPLING,
+_RESPONSES: Parameters = {
+    **SAMPLING,
     "max_output_tokens": (names.GEN_AI_REQUEST_MAX_TOKENS, integer),
     "previous_response_id": (names.GEN_AI_REQUEST_PREVIOUS_RESPONSE_ID, text),
 }
 
-_EMBEDDINGS: dict[str, tuple[str, Converter]] = {
+_EMBEDDINGS: Parameters = {
     "dimensions": (names.GEN_AI_EMBEDDINGS_DIMENSION_COUNT, integer),
     "encoding_format": (names.GEN_AI_REQUEST_ENCODING_FORMATS, strings),
 }
@@ -67,17 +71,21 @@ _OUTPUT_MODALITIES = {
 
 _INCOMPLETE = {
     "max_output_tokens": FinishReason.LENGTH,
+    "max_completion_tokens": FinishReason.LENGTH,
+    "max_prompt_tokens": FinishReason.LENGTH,
     "content_filter": FinishReason.CONTENT_FILTER,
 }
 
-_TERMINAL_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_UNFINISHED = frozenset({"failed", "cancelled", "expired"})
+TERMINAL_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _TEXT_EVENTS = frozenset({"response.output_text.delta", "response.refusal.delta"})
 
 
 # requests
 
 
-def _read_parameters(call: Call, body: Mapping[str, Any], table: dict[str, tuple[str, Converter]]) -> None:
+def read_parameters(call: Call, body: Mapping[str, Any], table: Parameters) -> None:
+    """Read the parameters that a table names, the model, and whether a stream is asked for."""
     attributes = call.attributes
     for key, value in body.items():
         known = table.get(key)
@@ -96,48 +104,50 @@ def _read_parameters(call: Call, body: Mapping[str, Any], table: dict[str, tuple
         attributes[names.GEN_AI_REQUEST_STREAM] = True
 
 
-def _read_choice_count(call: Call, body: Mapping[str, Any]) -> None:
+def read_choice_count(call: Call, body: Mapping[str, Any]) -> None:
+    """Read ``n``, where it is not 1."""
     choices = integer(body["n"])
     if choices is not None and choices != 1:
         call.choice_count = choices
         call.attributes[names.GEN_AI_REQUEST_CHOICE_COUNT] = choices
 
 
-def _read_output_type(call: Call, format: object) -> None:
+def read_output_type(call: Call, format: object) -> None:
+    """Read the type of a ``response_format``."""
     output = _OUTPUT_TYPES.get(text(field(format, "type")) or "")
     if output:
         call.attributes[names.GEN_AI_OUTPUT_TYPE] = output
 
 
 def _read_chat_request(call: Call, body: Mapping[str, Any]) -> None:
-    _read_parameters(call, body, _CHAT)
+    read_parameters(call, body, _CHAT)
     if "max_completion_tokens" in body:
         # It replaced max_tokens, whichever comes first in the body.
         limit = integer(body["max_completion_tokens"])
         if limit is not None:
             call.attributes[names.GEN_AI_REQUEST_MAX_TOKENS] = limit
     if "n" in body:
-        _read_choice_count(call, body)
+        read_choice_count(call, body)
     if "response_format" in body:
-        _read_output_type(call, body["response_format"])
+        read_output_type(call, body["response_format"])
     if call.provider in OPENAI_FLAVOURED:
         call.attributes[names.OPENAI_API_TYPE] = OpenAIApiType.CHAT_COMPLETIONS
 
 
 def _read_completion_request(call: Call, body: Mapping[str, Any]) -> None:
-    _read_parameters(call, body, _CHAT)
+    read_parameters(call, body, _CHAT)
     if "n" in body:
-        _read_choice_count(call, body)
+        read_choice_count(call, body)
 
 
 def _read_responses_request(call: Call, body: Mapping[str, Any]) -> None:
-    _read_parameters(call, body, _RESPONSES)
+    read_parameters(call, body, _RESPONSES)
     if "reasoning" in body:
         effort = text(field(body["reasoning"], "effort"))
         if effort:
             call.attributes[names.GEN_AI_REQUEST_REASONING_LEVEL] = effort
     if "text" in body:
-        _read_output_type(call, field(body["text"], "format"))
+        read_output_type(call, field(body["text"], "format"))
     _read_conversation(call, body.get("conversation"))
     if call.provider in OPENAI_FLAVOURED:
         call.attributes[names.OPENAI_API_TYPE] = OpenAIApiType.RESPONSES
@@ -152,7 +162,7 @@ def _read_conversation(call: Call, conversation: object) -> None:
 
 
 def _read_embeddings_request(call: Call, body: Mapping[str, Any]) -> None:
-    _read_parameters(call, body, _EMBEDDINGS)
+    read_parameters(call, body, _EMBEDDINGS)
 
 
 # answers
@@ -161,7 +171,7 @@ def _read_embeddings_request(call: Call, body: Mapping[str, Any]) -> None:
 # These run for every answer, so they ask for types themselves where the helpers would do it in calls.
 
 
-def _read_identity(call: Call, answer: Mapping[str, Any]) -> None:
+def read_identity(call: Call, answer: Mapping[str, Any]) -> None:
     """Read what every answer and every chunk repeats; later values win, missing ones change nothing."""
     value = answer.get("id")
     if type(value) is str and value:
@@ -224,7 +234,7 @@ def _read_modalities(call: Call, details: Mapping[str, Any], modalities: Mapping
 
 def _read_choices_answer(call: Call, answer: object) -> None:
     own = fields(answer)
-    _read_identity(call, own)
+    read_identity(call, own)
     usage = own.get("usage")
     if usage is not None:
         read_usage(call, usage)
@@ -239,7 +249,7 @@ def _read_choices_chunks(call: Call, chunks: Sequence[object]) -> None:
     reasons: dict[int, str] = {}
     for chunk in chunks:
         own = fields(chunk)
-        _read_identity(call, own)
+        read_identity(call, own)
         usage = own.get("usage")
         if usage is not None:
             read_usage(call, usage)
@@ -254,26 +264,32 @@ def _read_choices_chunks(call: Call, chunks: Sequence[object]) -> None:
     call.finish_reasons = tuple([reasons[index] for index in sorted(reasons)])
 
 
-def _read_responses_answer(call: Call, answer: object) -> None:
+def read_responses_answer(call: Call, answer: object) -> None:
+    """Read a response, with the failure that it may tell."""
     own = fields(answer)
-    _read_identity(call, own)
+    read_identity(call, own)
     usage = own.get("usage")
     if usage is not None:
         read_usage(call, usage)
     _read_conversation(call, own.get("conversation"))
-    status = own.get("status")
+    read_finish(call, own)
+    if own.get("status") == "failed":
+        read_failure(call, own.get("error"))
+
+
+def read_finish(call: Call, answer: Mapping[str, Any]) -> None:
+    """Read the finish reason of a response or a run from its status; none while it is not finished."""
+    status = text(answer.get("status"))
     if status == "completed":
         call.finish_reasons = (FinishReason.STOP,)
     elif status == "incomplete":
-        reason = text(field(own.get("incomplete_details"), "reason"))
+        reason = text(field(answer.get("incomplete_details"), "reason"))
         call.finish_reasons = (_INCOMPLETE.get(reason or "", reason or FinishReason.ERROR),)
-    elif status in ("failed", "cancelled"):
+    elif status in _UNFINISHED:
         call.finish_reasons = (FinishReason.ERROR,)
-    if status == "failed":
-        _read_failure(call, own.get("error"))
 
 
-def _read_failure(call: Call, error: object) -> None:
+def read_failure(call: Call, error: object) -> None:
     """Read the error inside an answer that came with status 200."""
     call.error_type = text(field(error, "code")) or ErrorType.OTHER
     call.error_message = text(field(error, "message"))
@@ -281,16 +297,16 @@ def _read_failure(call: Call, error: object) -> None:
 
 def _read_responses_chunks(call: Call, chunks: Sequence[object]) -> None:
     for chunk in chunks:
-        kind = field(chunk, "type")
+        kind = text(field(chunk, "type"))
         response = field(chunk, "response")
         if response is not None:
-            if kind in _TERMINAL_EVENTS:
-                _read_responses_answer(call, response)
+            if kind in TERMINAL_EVENTS:
+                read_responses_answer(call, response)
             else:
-                _read_identity(call, fields(response))
+                read_identity(call, fields(response))
         elif kind == "error":
-            _read_failure(call, chunk)
-    if not call.finish_reasons:
+            read_failure(call, chunk)
+    if chunks and not call.finish_reasons:
         call.finish_reasons = (FinishReason.ERROR,)
 
 
@@ -300,7 +316,7 @@ def _read_embeddings_answer(call: Call, answer: object) -> None:
     call.input_tokens = count(field(usage, "prompt_tokens"))
 
 
-def _read_nothing(call: Call, chunks: Sequence[object]) -> None:
+def read_nothing(call: Call, chunks: Sequence[object]) -> None:
     """Read no chunks: the format has none."""
 
 
@@ -318,10 +334,11 @@ def _completion_text(chunk: object) -> bool:
 
 
 def _responses_text(chunk: object) -> bool:
-    return field(chunk, "type") in _TEXT_EVENTS
+    return text(field(chunk, "type")) in _TEXT_EVENTS
 
 
-def _no_text(chunk: object) -> bool:
+def no_text(chunk: object) -> bool:
+    """Say that no chunk carries text."""
     return False
 
 
@@ -348,7 +365,7 @@ COMPLETIONS = Format(
 RESPONSES = Format(
     Operation.CHAT,
     _read_responses_request,
-    _read_responses_answer,
+    read_responses_answer,
     _read_responses_chunks,
     _responses_text,
     content.read_responses_request,
@@ -359,8 +376,8 @@ EMBEDDINGS = Format(
     Operation.EMBEDDINGS,
     _read_embeddings_request,
     _read_embeddings_answer,
-    _read_nothing,
-    _no_text,
+    read_nothing,
+    no_text,
 )
 
 FORMATS: dict[str, Format] = {
@@ -369,4 +386,4 @@ FORMATS: dict[str, Format] = {
     "/responses": RESPONSES,
     "/embeddings": EMBEDDINGS,
 }
-"""The formats by the path that the client asks for, without host, prefix or query."""
+"""The formats by the path that the client posts to, without host, prefix or query."""

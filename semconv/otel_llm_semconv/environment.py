@@ -83,5 +83,8 @@ OTEL_LLM_SEMCONV: Final = "OTEL_LLM_SEMCONV"
 OTEL_LLM_MAX_SERIES: Final = "OTEL_LLM_MAX_SERIES"
 """Most label sets of one metric; those beyond it share one overflow series (otel-llm)."""
 
+OTEL_LLM_OPENAI_INJECT_USAGE: Final = "OTEL_LLM_OPENAI_INJECT_USAGE"
+"""`true` to ask for the usage of streams that were not asked for theirs, and to hide it again (otel-llm)."""
+
 OTEL_LLM_LABELS: Final = "OTEL_LLM_LABELS"
 """Labels of every call, `key=value,...` (otel-llm)."""

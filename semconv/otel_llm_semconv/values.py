@@ -45,10 +45,25 @@ class Operation:
     """Creation of a memory store."""
     DELETE_MEMORY_STORE: Final = "delete_memory_store"
     """Deletion of a memory store."""
+    MODERATION: Final = "moderation"
+    """Classification of content by a moderation model; a custom value, as are those below."""
+    DECISION: Final = "decision"
+    """Answers to closed questions about an input, as OpenAI's decisions."""
+    COMPACT_RESPONSE: Final = "compact_response"
+    """Compaction of a conversation by a model."""
+    CANCEL_RESPONSE: Final = "cancel_response"
+    """Cancellation of a response that is being made in the background; reports no token usage."""
+    COUNT_TOKENS: Final = "count_tokens"
+    """Counting the tokens of an input without running a model on it."""
+    CREATE_VIDEO: Final = "create_video"
+    """Order of a video, which is made after the call."""
 
 
 INFERENCE_OPERATIONS: Final = frozenset({Operation.CHAT, Operation.TEXT_COMPLETION, Operation.GENERATE_CONTENT})
 """Operations the conventions call inference: those with the `gen_ai.client.inference.*` metrics."""
+
+AGENT_OPERATIONS: Final = frozenset({Operation.CREATE_AGENT, Operation.INVOKE_AGENT})
+"""Operations whose spans the conventions name by the agent, not by the model."""
 
 
 class OutputType:
@@ -196,3 +211,10 @@ class StreamOutcome:
     """Closed by the application before its end, which is no error."""
     ABANDONED: Final = "abandoned"
     """Dropped without being closed."""
+
+
+HTTP_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
+"""Values of `http.request.method` (semantic conventions 1.44, HTTP client spans)."""
+
+OTHER_HTTP_METHOD: Final = "_OTHER"
+"""Value of `http.request.method` for any other method."""

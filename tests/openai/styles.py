@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 from collections.abc import Awaitable, Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import openai
+from pydantic import BaseModel
 
 from otel_llm.testing.server import ScriptedServer
 
@@ -160,3 +162,194 @@ def run_async(make: Callable[[Any], Awaitable[Any]], server: ScriptedServer, **o
     result = asyncio.run(main())
     gc.collect()
     return result
+
+
+# Every form of a call, for tables that cross them all. One async body does for both kinds of client: with a sync one it
+# never waits, so `finish` runs it without a loop.
+
+
+class City(BaseModel):
+    """What structured output is asked to be."""
+
+    city: str
+
+
+class Style(NamedTuple):
+    """One way to call one API."""
+
+    api: str
+    form: str
+
+    @property
+    def streams(self) -> bool:
+        """Whether it asks for a stream."""
+        return self.form not in ("plain", "parse", "raw", "streaming response")
+
+    @property
+    def opens(self) -> bool:
+        """Whether the caller gets the answer while its body is still to be read."""
+        return self.streams or self.form == "streaming response"
+
+    @property
+    def needs(self) -> str:
+        """The resource or method without which a version of the client cannot do it."""
+        return {
+            "chat parse": "beta.chat.completions.parse",
+            "chat helper": "beta.chat.completions.stream",
+            "responses parse": "responses.parse",
+            "responses helper": "responses.stream",
+            "chat": "chat.completions",
+        }.get(f"{self.api} {self.form}", {"chat": "chat.completions"}.get(self.api, self.api))
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The arguments of the call."""
+        question = ASK[0]["content"]
+        asked = {
+            "chat": {"model": "gpt-5", "messages": ASK},
+            "completions": {"model": "gpt-5", "prompt": question},
+            "responses": {"model": "gpt-5", "input": question},
+            "embeddings": {"model": "text-embedding-3-small", "input": question},
+        }[self.api]
+        if self.form == "parse":
+            return {**asked, "response_format" if self.api == "chat" else "text_format": City}
+        if not self.streams:
+            return asked
+        usage = {"stream_options": {"include_usage": True}} if self.api != "responses" else {}
+        return {**asked, **usage, **({"stream": True} if self.form != "helper" else {})}
+
+    def make(self, client: Any) -> Any:
+        """Return what the client's method returns: a value, a coroutine or a context manager."""
+        own = client.chat.completions if self.api == "chat" else getattr(client, self.api)
+        helper = "parse" if self.form == "parse" else "stream" if self.form == "helper" else "create"
+        if self.form.startswith("raw"):
+            own = own.with_raw_response
+        elif self.form.startswith("streaming response"):
+            own = own.with_streaming_response
+        elif not hasattr(own, helper):  # the helpers moved out of beta in 1.92
+            own = client.beta.chat.completions
+        return getattr(own, helper)(**self.asked)
+
+
+_SIMPLE = ("plain", "raw", "streaming response")
+_STREAMED = ("stream", "raw, streamed", "streaming response, streamed")
+STYLES = [
+    *(
+        Style(api, form)
+        for api in ("chat", "responses")
+        for form in ("plain", "parse", "raw", "streaming response", "stream", "helper", *_STREAMED[1:])
+    ),
+    *(Style("completions", form) for form in (*_SIMPLE, *_STREAMED)),
+    *(Style("embeddings", form) for form in _SIMPLE),
+]
+"""Every way to call every API that is observed."""
+
+_END: Any = object()
+
+
+async def settled(value: Any) -> Any:
+    """Return the value, or what it stands for if it has to be awaited."""
+    return await value if inspect.isawaitable(value) else value
+
+
+async def _take(iterator: Any) -> Any:
+    return await anext(iterator, _END) if hasattr(iterator, "__anext__") else next(iterator, _END)
+
+
+def _iterator(items: Any) -> Any:
+    return aiter(items) if hasattr(items, "__aiter__") else iter(items)
+
+
+async def _inside(manager: Any, use: Callable[[Any], Awaitable[None]]) -> None:
+    if hasattr(manager, "__aenter__"):
+        async with manager as entered:
+            await use(entered)
+    else:
+        with manager as entered:
+            await use(entered)
+
+
+async def _leave(items: Any, way: str, got: list[Any]) -> None:
+    """Read a stream as far as that way out of it wants, short of what its context manager does."""
+    if way == "never read":
+        return
+    iterator = _iterator(items)
+    while (item := await _take(iterator)) is not _END:
+        got.append(item)
+        if way != "consumed":
+            break
+    if way == "closed":
+        del iterator
+        await settled(items.close())
+
+
+async def treat(style: Style, own: Any, way: str, got: list[Any]) -> None:
+    """Make a call, leave its answer in one of `WAYS`, and put down what came."""
+    made = await settled(style.make(own))
+    if style.form in ("plain", "parse"):
+        got.append(made)
+    elif style.form == "raw":
+        if way == "consumed":
+            got.append(made.parse())
+    elif style.form == "raw, streamed":
+        if way != "never read":
+            await _treat_stream(made.parse(), way, got)
+    elif style.form == "stream":
+        await _treat_stream(made, way, got)
+    else:
+
+        async def use(entered: Any) -> None:
+            if style.form == "helper":
+                await _leave(entered, way, got)
+            elif style.form == "streaming response, bytes":
+                await _leave(entered.iter_bytes(), way, got)
+            elif style.streams:
+                if way != "never read":
+                    await _leave(await settled(entered.parse()), way, got)
+            elif way == "consumed":
+                got.append(await settled(entered.read()))
+            elif way != "never read":
+                got.append(await _take(_iterator(entered.iter_bytes())))
+                if way == "closed":
+                    await settled(entered.close())
+
+        if way == "dropped":
+            await use(await made.__aenter__() if hasattr(made, "__aenter__") else made.__enter__())
+        else:
+            await _inside(made, use)
+
+
+async def _treat_stream(stream: Any, way: str, got: list[Any]) -> None:
+    if way == "broken":
+        await _inside(stream, lambda entered: _leave(entered, way, got))
+    else:
+        await _leave(stream, way, got)
+
+
+WAYS = ("consumed", "closed", "broken", "dropped", "never read")
+"""How an answer may be treated: read to its end; closed after its first piece; its ``with`` block left after that; let
+go after that, without ``with`` or close; not read at all."""
+
+
+def finish(coroutine: Any) -> Any:
+    """Run a coroutine that never waits, outside of any loop."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("a sync client made its caller wait")
+
+
+class Got(NamedTuple):
+    """What the caller got."""
+
+    pieces: list[Any]
+    raised: list[BaseException]
+
+    def account(self) -> list[Any]:
+        """Return everything of it that can be compared."""
+        found: list[Any] = [(type(piece), repr(piece), getattr(piece, "_request_id", None)) for piece in self.pieces]
+        return found + [
+            (type(raised), str(raised), type(raised.__cause__), type(raised.__context__), sorted(vars(raised)))
+            for raised in self.raised
+        ]

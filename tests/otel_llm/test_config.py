@@ -15,19 +15,21 @@ WRONG = {
     "OTEL_LLM_SEMCONV": ("newest", "OTEL_LLM_SEMCONV='newest': expected one of released, latest, both"),
     "OTEL_LLM_MAX_SERIES": ("0", "OTEL_LLM_MAX_SERIES=0: expected a whole number from 1"),
     "OTEL_LLM_LABELS": ("a=b,c", "OTEL_LLM_LABELS='a=b,c': expected k=v,k=v, found 'c'"),
+    "OTEL_LLM_OPENAI_INJECT_USAGE": ("yes", "OTEL_LLM_OPENAI_INJECT_USAGE='yes': expected true or false"),
     CAPTURE: ("true", f"{CAPTURE}='true': expected one of NO_CONTENT, SPAN_ONLY, EVENT_ONLY, SPAN_AND_EVENT"),
 }
 RIGHT = {
     "OTEL_LLM_SEMCONV": " Both ",
     "OTEL_LLM_MAX_SERIES": " 7 ",
     "OTEL_LLM_LABELS": " team = a , env=b=c,",
+    "OTEL_LLM_OPENAI_INJECT_USAGE": " True ",
     CAPTURE: "span_only",
 }
 
 
 def test_the_defaults() -> None:
     """Without keyword and variable, and with an empty variable, there are the documented defaults."""
-    defaults = Settings("released", 2000, {}, Capture.NO_CONTENT, None, None)
+    defaults = Settings("released", 2000, {}, False, Capture.NO_CONTENT, None, None)
 
     assert resolve(environ={}) == defaults
     assert resolve(environ=dict.fromkeys(WRONG, " ")) == defaults
@@ -35,7 +37,7 @@ def test_the_defaults() -> None:
 
 def test_variables_are_read() -> None:
     """Case and blanks around a value do not count."""
-    expected = Settings("both", 7, {"team": "a", "env": "b=c"}, Capture.SPAN_ONLY)
+    expected = Settings("both", 7, {"team": "a", "env": "b=c"}, True, Capture.SPAN_ONLY)
 
     assert resolve(environ=RIGHT) == expected
 
@@ -44,8 +46,8 @@ def test_a_keyword_wins_over_the_environment() -> None:
     """Also where the variable is wrong, and where the keyword is an empty mapping."""
     wrong = {name: value for name, (value, _) in WRONG.items() if name != CAPTURE}
     for environ in (RIGHT, wrong):
-        settings = resolve(semconv="latest", max_series=1, labels={}, environ=environ)
-        assert settings[:3] == ("latest", 1, {})
+        settings = resolve(semconv="latest", max_series=1, labels={}, inject_usage=False, environ=environ)
+        assert settings[:4] == ("latest", 1, {}, False)
 
 
 def test_labels_are_a_copy() -> None:
