@@ -9,12 +9,12 @@ READY := $(VENV)/.ready
 demo: $(READY)  ## run the main job on the scripted server, or on a real one: make demo DEMO="--serve"
 	@$(BIN)/python examples/demo.py $(DEMO)
 
-test: $(READY) backends  ## run the whole suite, then the openai tests on older clients
+test: $(READY) backends  ## run the whole suite, then what needs other clients or packages
 	@$(BIN)/pytest
-	@$(BIN)/python tests/matrix.py
+	@$(BIN)/python -m tests.matrix
 
-matrix: $(READY)  ## run the openai tests on older clients only
-	@$(BIN)/python tests/matrix.py
+matrix: $(READY)  ## run those only: make matrix MATRIX="openlit"
+	@$(BIN)/python -m tests.matrix $(MATRIX)
 
 lint: $(READY)
 	@$(BIN)/ruff check .

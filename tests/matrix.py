@@ -1,44 +1,114 @@
-"""Run the tests of the openai instrumentor on older clients: the oldest that is supported, and some between.
+"""Run tests on clients that the environment does not have: older ones, and what people lay over and around the client.
 
-Each client is laid over the environment in a folder of its own, once.
+Each is laid over the environment in a folder of its own, once, with only what the environment lacks.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-OVERLAYS = Path(sys.prefix) / "overlays"
-CLIENTS = ("1.26.0", "1.66.0", "1.109.1", "2.54.0")
-"""The newest one is what the environment has."""
+OVERLAYS = Path(os.environ.get("OTEL_LLM_OVERLAYS") or Path(sys.prefix) / "overlays")
 
 
-def overlay(version: str) -> Path:
-    """Return a folder with this client and what it needs; these versions need an httpx before 0.28."""
-    folder = OVERLAYS / f"openai-{version}"
-    if not folder.exists():
-        unfinished = OVERLAYS / f"openai-{version}.unfinished"
-        install = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", str(unfinished)]
-        subprocess.run([*install, f"openai=={version}", "httpx<0.28"], check=True)
-        unfinished.replace(folder)
+class Overlay(NamedTuple):
+    """Packages that are laid over the environment, and the tests that are for them."""
+
+    tests: str
+    packages: tuple[str, ...]
+    alone: tuple[str, ...] = ()
+    """Packages whose own requirements are too many to follow."""
+
+
+def _client(version: str) -> Overlay:
+    """Return an older client; these need an httpx before 0.28."""
+    return Overlay("tests/openai", (f"openai=={version}", "httpx<0.28"))
+
+
+OTHERS = "tests/frameworks/test_instrumentations.py"
+MATRIX = {
+    "openai-1.26.0": _client("1.26.0"),
+    "openai-1.66.0": _client("1.66.0"),
+    "openai-1.109.1": _client("1.109.1"),
+    "openai-2.54.0": _client("2.54.0"),
+    "langchain-openai": Overlay("tests/frameworks/test_langchain.py", ("langchain-openai==1.7.3",)),
+    "instructor": Overlay("tests/frameworks/test_instructor.py", ("instructor==1.17.0",)),
+    "pydantic-ai": Overlay("tests/frameworks/test_pydantic_ai.py", ("pydantic-ai-slim[openai]==2.68.0",)),
+    "openai-agents": Overlay("tests/frameworks/test_agents.py", ("openai-agents==0.24.0",)),
+    "official": Overlay(
+        OTHERS, ("opentelemetry-instrumentation-genai-openai==1.3b0", "opentelemetry-util-genai==1.3b0")
+    ),
+    "openllmetry": Overlay(OTHERS, ("opentelemetry-instrumentation-openai==0.62.4",)),
+    "openinference": Overlay(OTHERS, ("openinference-instrumentation-openai==0.1.66",)),
+    "openlit": Overlay(OTHERS, ("openai==2.54.0", "requests", "schedule", "xmltodict"), alone=("openlit==1.45.0",)),
+}
+"""By the names of their folders. The newest client is what the environment has."""
+
+
+class Run(NamedTuple):
+    """How the tests of one overlay went."""
+
+    name: str
+    code: int
+    output: str
+
+
+def overlay(name: str) -> Path:
+    """Return the folder of an overlay, which is made where it is missing or was made of other packages.
+
+    Raises:
+        subprocess.CalledProcessError: pip could not get a package; its `stderr` says why.
+    """
+    wanted = json.dumps(MATRIX[name])
+    folder = OVERLAYS / name
+    made_of = folder / "made-of.json"
+    if made_of.exists() and made_of.read_text() == wanted:
+        return folder
+    unfinished = OVERLAYS / f"{name}.unfinished"
+    for left in (folder, unfinished):
+        shutil.rmtree(left, ignore_errors=True)
+    _, packages, alone = MATRIX[name]
+    missing = json.loads(_pip("--dry-run", "--report", "-", *packages))["install"]
+    pins = [f"{found['metadata']['name']}=={found['metadata']['version']}" for found in missing]
+    _pip("--no-deps", "--target", str(unfinished), *pins, *alone)
+    (unfinished / "made-of.json").write_text(wanted)
+    unfinished.replace(folder)
     return folder
 
 
-def main() -> int:
-    """Run the suite on each client and return the worst exit code."""
+def _pip(*arguments: str) -> str:
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def run(name: str) -> Run:
+    """Run the tests of one overlay, or say why there is none."""
+    try:
+        folder = overlay(name)
+    except subprocess.CalledProcessError as error:
+        return Run(name, 1, f"not tested: pip could not get its packages; is PyPI within reach?\n{error.stderr}")
+    environment = {**os.environ, "PYTHONPATH": str(folder), "OTEL_LLM_OVERLAY": name}
+    command = [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", MATRIX[name].tests]
+    done = subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True)
+    return Run(name, done.returncode, done.stdout + done.stderr)
+
+
+def main(names: list[str]) -> int:
+    """Run what is named, or everything, two at a time; return the worst exit code."""
     worst = 0
-    for version in CLIENTS:
-        print(f"openai {version}", flush=True)
-        environment = {**os.environ, "PYTHONPATH": str(overlay(version))}
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", "--quiet", "tests/openai"], cwd=ROOT, env=environment, check=False
-        )
-        worst = max(worst, done.returncode)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        for done in pool.map(run, names or MATRIX):
+            print(f"{done.name}\n{done.output}", flush=True)
+            worst = max(worst, done.code)
     return worst
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
