@@ -8,7 +8,7 @@ from typing import NamedTuple
 from opentelemetry import trace
 from opentelemetry.context import Context
 
-from otel_llm_semconv.values import Operation
+from otel_llm_semconv.values import INFERENCE_OPERATIONS, Operation
 
 
 class Covered(NamedTuple):
@@ -23,11 +23,11 @@ _ALL = Covered(span=True, metrics=True)
 _SPAN_ONLY = Covered(span=True)
 
 _CONTEXT_KEYS = {
+    **dict.fromkeys(INFERENCE_OPERATIONS, "opentelemetry.genai.client.inference.context"),
     Operation.EMBEDDINGS: "opentelemetry.genai.client.embedding.context",
     Operation.RETRIEVAL: "opentelemetry.genai.client.retrieval.context",
     Operation.FETCH_RESPONSE: "opentelemetry.genai.client.fetch_response.context",
 }
-_INFERENCE_KEY = "opentelemetry.genai.client.inference.context"
 """Context keys that ``opentelemetry-util-genai`` 1.x sets around an operation of any vendor."""
 
 _SCOPES = {
@@ -57,7 +57,7 @@ _NEAR = 24
 
 def covered(operation: str, context: Context) -> Covered:
     """Return what another instrumentation makes of this operation, as seen from inside the client's request."""
-    if _CONTEXT_KEYS.get(operation, _INFERENCE_KEY) in context:
+    if _CONTEXT_KEYS.get(operation) in context:
         return _ALL
     span = trace.get_current_span(context)
     scope = getattr(span, "instrumentation_scope", None)

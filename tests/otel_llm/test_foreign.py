@@ -64,6 +64,8 @@ def test_alone() -> None:
         ("embedding", Operation.EMBEDDINGS, ALL),
         ("embedding", Operation.CHAT, NOTHING),
         ("inference", Operation.EMBEDDINGS, NOTHING),
+        ("inference", "GET /files/{id}", NOTHING),
+        ("fetch_response", Operation.FETCH_RESPONSE, ALL),
     ],
 )
 def test_the_keys_of_util_genai(key: str, operation: str, expected: Covered) -> None:
@@ -71,6 +73,13 @@ def test_the_keys_of_util_genai(key: str, operation: str, expected: Covered) -> 
     context = Context({f"opentelemetry.genai.client.{key}.context": object()})
 
     assert covered(operation, context) == expected
+
+
+def test_the_spans_of_openinference() -> None:
+    """Its spans are of a kind of their own, and it has no metrics."""
+    span = TracerProvider().get_tracer("openinference.instrumentation.openai").start_span("ChatCompletion")
+
+    assert covered(Operation.CHAT, trace.set_span_in_context(span, Context())) == Covered(span=True)
 
 
 def test_the_spans_of_util_genai() -> None:
@@ -89,6 +98,9 @@ def test_the_spans_of_util_genai() -> None:
         ("opentelemetry.instrumentation.openai.shared.completion_wrappers", Covered(span=True)),
         ("opentelemetry.instrumentation.openai.v1.responses_wrappers", Covered(span=True)),
         ("opentelemetry.instrumentation.openai.shared.other_wrappers", NOTHING),
+        ("openlit.instrumentation.openai.openai", ALL),
+        ("openlit.instrumentation.openai.async_openai", ALL),
+        ("openlit.instrumentation.other.openai", NOTHING),
     ],
 )
 async def test_the_wrappers_on_the_stack(
