@@ -127,8 +127,9 @@ with capture() if sys.argv[1] == "ours" else nullcontext():
 def test_the_noise_of_asyncio(server: ScriptedServer) -> None:
     """Streams dropped half read make asyncio clean up, and say so, no more than without us."""
     environment = {**os.environ, "OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "test"}
-    lines: dict[str, int] = {}
-    for who in ("bare", "ours"):
+    lines: dict[str, list[int]] = {"bare": [], "ours": []}
+    # How much it says depends on chance, with us and without.
+    for who in ("bare", "ours") * 4:
         done = subprocess.run(
             [sys.executable, "-c", NOISE, who],
             env=environment,
@@ -137,6 +138,6 @@ def test_the_noise_of_asyncio(server: ScriptedServer) -> None:
             timeout=120,
             check=True,
         )
-        lines[who] = done.stderr.count("asynchronous generator")
+        lines[who].append(done.stderr.count("asynchronous generator"))
 
-    assert lines["ours"] <= lines["bare"], lines
+    assert max(lines["ours"]) <= max(lines["bare"]), lines
