@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar, Token
-from functools import partial
+from functools import cache, partial
 from types import ModuleType
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs
@@ -211,8 +211,8 @@ class _Sockets:
     def _session(self, connection: Any) -> _Session | None:
         session = self._sessions.get(connection)
         if session is None:
-            modules = [cls.__module__ for cls in type(connection).__mro__]
-            format = next((_FORMATS[module] for module in modules if module in _FORMATS), None)
+            kind: Any = type(connection)
+            format = _format_of(kind)
             if format is not None:
                 session = self._sessions[connection] = _Session(self._telemetry, format, connection)
         return session
@@ -262,6 +262,12 @@ class _Sockets:
         session = self._sessions.get(connection)
         if session is not None:
             session.end()
+
+
+@cache
+def _format_of(kind: type[object]) -> Format | None:
+    """Return what a class of connections speaks; not all that are patched by their base class are known."""
+    return next((_FORMATS[cls.__module__] for cls in kind.__mro__ if cls.__module__ in _FORMATS), None)
 
 
 def _address(connection: Any) -> tuple[Server, str | None]:
