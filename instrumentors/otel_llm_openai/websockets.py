@@ -211,8 +211,7 @@ class _Sockets:
     def _session(self, connection: Any) -> _Session | None:
         session = self._sessions.get(connection)
         if session is None:
-            kind: Any = type(connection)
-            format = _format_of(kind)
+            format = _format_of(connection.__class__)
             if format is not None:
                 session = self._sessions[connection] = _Session(self._telemetry, format, connection)
         return session
