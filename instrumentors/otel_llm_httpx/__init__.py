@@ -16,6 +16,7 @@ from typing import Any
 from otel_llm.instrumentor import Instrumentor
 from otel_llm.patching import Patches
 from otel_llm.telemetry import Telemetry
+from otel_llm_httpx.guard import guarding
 from otel_llm_httpx.whole import import_whole
 from otel_llm_semconv import environment as variables
 
@@ -59,9 +60,10 @@ class HttpxInstrumentor(Instrumentor):
         # One library may stand in for the other in sys.modules, as `httpx2.alias_httpx()` has it.
         if instrumentor.is_instrumented_by_opentelemetry or any(library is known for _, known, _ in self._switched_on):
             return
-        instrumentor.instrument(
-            tracer_provider=telemetry.tracer_provider, meter_provider=telemetry.meter_provider, skip_dep_check=True
-        )
+        with guarding(instrumentor):
+            instrumentor.instrument(
+                tracer_provider=telemetry.tracer_provider, meter_provider=telemetry.meter_provider, skip_dep_check=True
+            )
         self._switched_on = (*self._switched_on, (instrumentor, library, _wrappers(library)))
 
     def _uninstrument(self, **kwargs: Any) -> None:

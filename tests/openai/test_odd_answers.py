@@ -1,22 +1,17 @@
-"""Answers that no server should give, and faults of our own: the caller gets what he would get without us."""
+"""Answers that no server should give, hooks, and ends that are put off: the caller gets what he gets without us."""
 
 from __future__ import annotations
 
 import gc
 import json
-import logging
 from typing import Any
 
 import openai
 import pytest
 
 import otel_llm
-from otel_llm import exchange, faults, foreign, ledger
-from otel_llm.sinks import metrics, spans
 from otel_llm.testing import Seen, capture
 from otel_llm.testing.server import Reply, ScriptedServer, sse
-from otel_llm.wire import Format
-from otel_llm.wire import openai as wire
 from otel_llm_semconv import attributes as names
 from tests.openai.styles import ASK, client, run_async
 
@@ -156,87 +151,6 @@ def test_no_answer_at_all(server: ScriptedServer, quiet: None, reply: Reply, raw
     with capture() as seen:
         assert bare == call()
         assert 1 == len(seen.spans)
-
-
-PLACES: dict[str, tuple[Any, str]] = {
-    "read request": (wire.CHAT, "read_request"),
-    "read answer": (wire.CHAT, "read_answer"),
-    "read chunks": (wire.CHAT, "read_chunks"),
-    "first text": (wire.CHAT, "has_text"),
-    "ledger begin": (ledger.Ledger, "begin"),
-    "ledger end": (ledger.Ledger, "end"),
-    "span begin": (spans.Spans, "begin"),
-    "span attributes": (spans, "span_attributes"),
-    "metrics": (metrics.Metrics, "end"),
-    "tap": (exchange, "Tap"),
-    "read request id": (exchange, "read_request_id"),
-    "watch": (exchange, "watch"),
-    "foreign": (foreign, "may_be_near"),
-}
-
-
-@pytest.mark.parametrize("streamed", [False, True])
-@pytest.mark.parametrize("mode", ["sync", "async"])
-@pytest.mark.parametrize("place", PLACES)
-def test_fault(
-    server: ScriptedServer,
-    quiet: None,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    place: str,
-    mode: str,
-    streamed: bool,
-) -> None:
-    """A fault of ours anywhere leaves the answer whole, is logged once and counted each time."""
-
-    def broken(*args: Any, **kwargs: Any) -> Any:
-        raise RuntimeError("injected")
-
-    owner, name = PLACES[place]
-    if isinstance(owner, Format):
-        faulty: dict[str, Any] = {name: broken}
-        monkeypatch.setitem(wire.FORMATS, "/chat/completions", owner._replace(**faulty))
-    else:
-        monkeypatch.setattr(owner, name, broken)
-    caplog.set_level(logging.WARNING, "otel_llm")
-
-    def call() -> Any:
-        if mode == "sync":
-            made: Any = client(server).chat.completions.create(model="gpt-5", messages=ASK, stream=streamed)
-            return [chunk.id for chunk in made] if streamed else made.choices[0].message.content
-
-        async def main(own: Any) -> Any:
-            made = await own.chat.completions.create(model="gpt-5", messages=ASK, stream=streamed)
-            return [chunk.id async for chunk in made] if streamed else made.choices[0].message.content
-
-        return run_async(main, server)
-
-    with capture() as seen:
-        first, second = call(), call()
-
-        assert (10 if streamed else len(first)) == len(first) == len(second)
-        unused = {"read chunks", "first text", "tap"} if not streamed else {"read answer"}
-        if place in unused:
-            return
-        logged = [record for record in caplog.records if record.name == "otel_llm"]
-        assert len(faults.counts) == len(logged) <= 2
-        assert all(count >= 2 for count in faults.counts.values())
-        if place not in ("span begin", "ledger begin"):
-            assert 2 == len(seen.spans)
-
-
-def test_the_fault_counter_is_a_metric(server: ScriptedServer, quiet: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Swallowed faults are shown as ``otel_llm.internal.faults`` by place."""
-
-    def broken(*args: Any) -> None:
-        raise RuntimeError("injected")
-
-    monkeypatch.setattr(metrics.Metrics, "end", broken)
-    with capture() as seen:
-        client(server).chat.completions.create(model="gpt-5", messages=ASK)
-
-        (point,) = seen.points("otel_llm.internal.faults")
-        assert (1, {names.OTEL_LLM_FAULT_PLACE: "metrics"}) == (point["value"], point["attributes"])
 
 
 def test_an_abandoned_stream_collected_inside_telemetry(server: ScriptedServer, seen: Seen) -> None:
