@@ -18,7 +18,7 @@ from otel_llm.config import Capture, Settings
 from otel_llm.context import SPAN_KEY
 from otel_llm.ledger import OVERFLOW
 from otel_llm_semconv import attributes as names
-from otel_llm_semconv.values import AGENT_OPERATIONS
+from otel_llm_semconv.values import SPAN_NAMED_BY
 
 
 class Spans:
@@ -36,7 +36,7 @@ class Spans:
             name, attributes = lane.span
         else:
             name, attributes = self._first(call)
-            if lane is not None and lane.key != OVERFLOW:
+            if lane is not None and lane.key != OVERFLOW and call.operation not in SPAN_NAMED_BY:
                 lane.span = name, attributes
         if call.labels:
             attributes = {**attributes, **prefixed(call.labels)}
@@ -49,15 +49,19 @@ class Spans:
             names.GEN_AI_OPERATION_NAME: call.operation,
             names.GEN_AI_PROVIDER_NAME: call.provider,
         }
-        name = call.operation
-        if call.request_model is not None:
-            if name not in AGENT_OPERATIONS:
-                name = f"{name} {call.request_model}"
-            attributes[names.GEN_AI_REQUEST_MODEL] = call.request_model
+        subject: AttributeValue | None = call.request_model
+        if subject is not None:
+            attributes[names.GEN_AI_REQUEST_MODEL] = subject
+        named_by = SPAN_NAMED_BY.get(call.operation)
+        if named_by is not None:
+            subject = call.attributes.get(named_by)
+            if subject is not None:
+                attributes[named_by] = subject
         if call.server_address is not None:
             attributes[names.SERVER_ADDRESS] = call.server_address
             if call.server_port is not None:
                 attributes[names.SERVER_PORT] = call.server_port
+        name = call.operation if subject is None else f"{call.operation} {subject}"
         return name, attributes | self._labels
 
     def end(self, call: Call) -> None:

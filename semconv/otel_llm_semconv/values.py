@@ -5,6 +5,8 @@ Plain namespaces of strings rather than enumerations: they cost nothing to impor
 
 from typing import Final
 
+from otel_llm_semconv import attributes as names
+
 
 class Operation:
     """Values of `gen_ai.operation.name` (GenAI semantic conventions, spans)."""
@@ -62,8 +64,13 @@ class Operation:
 INFERENCE_OPERATIONS: Final = frozenset({Operation.CHAT, Operation.TEXT_COMPLETION, Operation.GENERATE_CONTENT})
 """Operations the conventions call inference: those with the `gen_ai.client.inference.*` metrics."""
 
-AGENT_OPERATIONS: Final = frozenset({Operation.CREATE_AGENT, Operation.INVOKE_AGENT})
-"""Operations whose spans the conventions name by the agent, not by the model."""
+SPAN_NAMED_BY: Final = {
+    Operation.CREATE_AGENT: names.GEN_AI_AGENT_NAME,
+    Operation.INVOKE_AGENT: names.GEN_AI_AGENT_NAME,
+    Operation.RETRIEVAL: names.GEN_AI_DATA_SOURCE_ID,
+}
+"""Attributes that stand in the span name after the operation, where that is not the model (GenAI semantic conventions,
+"Retrieval", "Create agent", "Invoke agent")."""
 
 
 class OutputType:

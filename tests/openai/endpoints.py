@@ -259,7 +259,7 @@ UNCOUNTED: dict[str, Case] = {
         "beta.assistants",
         lambda c: c.beta.assistants.create(model="gpt-5", name="Ann", description="helps", instructions="secret"),
         Reply(json={"id": "asst_1", "model": "gpt-5", "object": "assistant"}),
-        "create_agent",
+        "create_agent Ann",
         {
             names.GEN_AI_REQUEST_MODEL: "gpt-5",
             names.GEN_AI_RESPONSE_MODEL: "gpt-5",
@@ -272,14 +272,14 @@ UNCOUNTED: dict[str, Case] = {
         "beta.agents",
         lambda c: c.beta.agents.create(model="gpt-5", name="Ann"),
         Reply(json={"id": "agent_1", "object": "agent"}),
-        "create_agent",
+        "create_agent Ann",
         {names.GEN_AI_AGENT_ID: "agent_1", names.GEN_AI_AGENT_NAME: "Ann"},
     ),
     "search": (
         "vector_stores.search",
         lambda c: c.vector_stores.search("vs_1", query="hello", max_num_results=5),
         Reply(json={"object": "vector_store.search_results.page", "data": [], "has_more": False}),
-        "retrieval",
+        "retrieval vs_1",
         {names.GEN_AI_DATA_SOURCE_ID: "vs_1", names.GEN_AI_RETRIEVAL_TOP_K: 5},
     ),
     "video": (

@@ -170,6 +170,16 @@ async def _pages(own: Any) -> list[str]:
     return [job.id async for job in jobs]
 
 
+def test_each_agent_has_its_own_span_name(server: ScriptedServer, seen: Seen) -> None:
+    """A span about an agent is named by it, also where all else is the same as in the call before."""
+    server.script(Reply(json={"id": "asst_1"}), Reply(json={"id": "asst_2"}))
+
+    for name in "AB":
+        client(server).post("/assistants", cast_to=object, body={"model": "gpt-5", "name": name})
+
+    assert ["create_agent A", "create_agent B"] == [span["name"] for span in seen.spans]
+
+
 def test_async_pages(server: ScriptedServer, seen: Seen) -> None:
     """An async list asks page by page, and each page is one record."""
     server.script(
