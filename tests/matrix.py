@@ -22,6 +22,7 @@ class Overlay(NamedTuple):
     """Packages that are laid over the environment, and the tests that are for them."""
 
     tests: str
+    """Files or folders, with spaces in between."""
     packages: tuple[str, ...]
     alone: tuple[str, ...] = ()
     """Packages whose own requirements are too many to follow."""
@@ -29,10 +30,11 @@ class Overlay(NamedTuple):
 
 def _client(version: str) -> Overlay:
     """Return an older client; these need an httpx before 0.28."""
-    return Overlay("tests/openai", (f"openai=={version}", "httpx<0.28"))
+    return Overlay("tests/openai tests/httpx", (f"openai=={version}", "httpx<0.28"))
 
 
 OTHERS = "tests/frameworks/test_instrumentations.py"
+AROUND = "tests/frameworks/test_instrumented_langchain.py"
 MATRIX = {
     "openai-1.26.0": _client("1.26.0"),
     "openai-1.66.0": _client("1.66.0"),
@@ -42,6 +44,12 @@ MATRIX = {
     "instructor": Overlay("tests/frameworks/test_instructor.py", ("instructor==1.17.0",)),
     "pydantic-ai": Overlay("tests/frameworks/test_pydantic_ai.py", ("pydantic-ai-slim[openai]==2.68.0",)),
     "openai-agents": Overlay("tests/frameworks/test_agents.py", ("openai-agents==0.24.0",)),
+    "langchain-openllmetry": Overlay(
+        AROUND, ("langchain-openai==1.7.3", "opentelemetry-instrumentation-langchain==0.62.4")
+    ),
+    "langchain-openinference": Overlay(
+        AROUND, ("langchain-openai==1.7.3", "openinference-instrumentation-langchain==0.1.80")
+    ),
     "official": Overlay(
         OTHERS, ("opentelemetry-instrumentation-genai-openai==1.3b0", "opentelemetry-util-genai==1.3b0")
     ),
@@ -95,7 +103,7 @@ def run(name: str) -> Run:
     except subprocess.CalledProcessError as error:
         return Run(name, 1, f"not tested: pip could not get its packages; is PyPI within reach?\n{error.stderr}")
     environment = {**os.environ, "PYTHONPATH": str(folder), "OTEL_LLM_OVERLAY": name}
-    command = [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", MATRIX[name].tests]
+    command = [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", *MATRIX[name].tests.split()]
     done = subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True)
     return Run(name, done.returncode, done.stdout + done.stderr)
 

@@ -15,6 +15,7 @@ from opentelemetry.util.types import AttributeValue
 from otel_llm import faults
 from otel_llm.call import Call
 from otel_llm.config import Settings
+from otel_llm.foreign import NOTHING, Covered
 from otel_llm.ledger import OVERFLOW, Key, Ledger, Row
 from otel_llm.overdue import settle
 from otel_llm_semconv import attributes as names
@@ -93,6 +94,16 @@ class Plan(NamedTuple):
     first_chunks: tuple[Point, ...]
 
 
+def _rest(plan: Plan, covered: Covered) -> Plan:
+    """Leave to another instrumentation what it records."""
+    return Plan(
+        durations=() if covered.duration else plan.durations,
+        input_tokens=() if covered.tokens else plan.input_tokens,
+        output_tokens=() if covered.tokens else plan.output_tokens,
+        first_chunks=() if covered.first_chunk else plan.first_chunks,
+    )
+
+
 class Metrics:
     """Record the distributions of each finished call."""
 
@@ -120,16 +131,18 @@ class Metrics:
         (self._output_rate,) = distributions(metrics.OTEL_LLM_CLIENT_OUTPUT_RATE)
 
     def end(self, call: Call) -> None:
-        """Record the call; a call that another instrumentation counts leaves ``gen_ai.client.*`` to it."""
+        """Record the call, but for what another instrumentation records of it in ``gen_ai.client.*``."""
         if call.chunks:
             self._record_stream(call)
-        if call.covered.metrics or not call.runs_model:
+        if not call.runs_model:
             return
         context = call.context
         key = (*call.series, call.error_type)
         plan = self._plans.get(key)
         if plan is None:
             plan = self._plan(call.operation, call.series, key)
+        if call.covered is not NOTHING:
+            plan = _rest(plan, call.covered)
         duration = call.ended_at - call.started_at
         for record, attributes in plan.durations:
             record(duration, attributes, context)

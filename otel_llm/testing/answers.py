@@ -142,9 +142,8 @@ def _turn(request: Request, words: str, choices: int = 1) -> _Turn:
     answered = last.get("role") == "tool" or last.get("type") == "function_call_output"
     wanted = _dict(request.get("response_format")) or _dict(_dict(request.get("text")).get("format"))
     text, tool = words, None
-    if not answered and (request.get("model") == "tools" or request.get("tool_choice") == "required"):
-        tools: list[JSON] = request.get("tools") or [{}]
-        function: JSON = tools[0].get("function", tools[0])
+    function = _function(request, answered)
+    if function is not None:
         tool = str(function.get("name", "get_weather"))
         text = json.dumps(fill(function.get("parameters") or {"properties": {"city": {}}}))
     elif wanted.get("type") == "json_schema":
@@ -158,6 +157,17 @@ def _turn(request: Request, words: str, choices: int = 1) -> _Turn:
     reasoning = 0 if effort == "none" else choices * REASONING_TOKENS
     tokens = count_tokens(request.get("instructions")) + count_tokens(prompt)
     return _Turn(visible, tool, visible != pieces, tokens, choices * len(visible) + reasoning, reasoning)
+
+
+def _function(request: Request, answered: bool) -> JSON | None:
+    """Return the function to call: the one that the request names, or the first, unless one was *answered* just now."""
+    tools: list[JSON] = request.get("tools") or [{}]
+    functions: list[JSON] = [tool.get("function", tool) for tool in tools]
+    choice = request.get("tool_choice")
+    if name := _dict(_dict(choice).get("function", choice)).get("name"):
+        return next((function for function in functions if function.get("name") == name), None)
+    wanted = request.get("model") == "tools" or choice == "required"
+    return functions[0] if wanted and not answered else None
 
 
 def _usage(turn: _Turn) -> JSON:

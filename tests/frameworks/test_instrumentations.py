@@ -10,7 +10,6 @@ import importlib
 import inspect
 import pkgutil
 import sys
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
@@ -21,9 +20,9 @@ from opentelemetry import metrics, trace
 import otel_llm
 from otel_llm import runtime
 from otel_llm.testing import Seen
-from otel_llm.testing.server import ScriptedServer
-from otel_llm_semconv import attributes as names
-from otel_llm_semconv import metrics as known
+from otel_llm.testing.server import Reply, ScriptedServer
+from tests.frameworks.told import DURATION, FIRST_CHUNK, TOKENS, Told
+from tests.openai.endpoints import DONE
 from tests.openai.styles import ASK, aclient, client
 
 WORDS = "The capital of France is Paris. "
@@ -33,8 +32,10 @@ class Other(NamedTuple):
     """Another instrumentation: where its instrumentor is, and what it leaves to us."""
 
     module: str
-    counts: frozenset[str] = frozenset()
-    """The calls that it counts in ``gen_ai.client.*`` itself."""
+    spans: tuple[str, ...]
+    """The calls that it makes spans of, which are all ways to make them, or one."""
+    counts: dict[str, set[str]]
+    """The metrics that it makes of a call."""
     prepare: Callable[[], None] = lambda: None
     stays: bool = False
     """Whether it leaves wrappers behind when it is uninstrumented."""
@@ -55,12 +56,25 @@ def _prepare_openlit() -> None:
     assert error is None
 
 
-ALL = frozenset({"chat", "embeddings", "responses"})
+ALL = {DURATION, TOKENS, FIRST_CHUNK}
+TEXT = ("chat", "embeddings", "responses")
+MEDIA = ("image", "moderation", "transcription")
 OTHERS = {
-    "official": Other("opentelemetry.instrumentation.genai.openai", ALL),
-    "openllmetry": Other("opentelemetry.instrumentation.openai", ALL - {"responses"}, stays=True),
-    "openinference": Other("openinference.instrumentation.openai"),
-    "openlit": Other("openlit.instrumentation.openai", ALL, _prepare_openlit, stays=True),
+    "official": Other("opentelemetry.instrumentation.genai.openai", TEXT, dict.fromkeys(TEXT, ALL)),
+    "openllmetry": Other(
+        "opentelemetry.instrumentation.openai",
+        (*TEXT, "completions"),
+        {"chat": {DURATION, TOKENS}, "embeddings": {DURATION, TOKENS}, "image sync": {DURATION}},
+        stays=True,
+    ),
+    "openinference": Other("openinference.instrumentation.openai", (*TEXT, "completions", *MEDIA), {}),
+    "openlit": Other(
+        "openlit.instrumentation.openai",
+        (*TEXT, *MEDIA),
+        {**dict.fromkeys(TEXT, ALL), **{call: {DURATION} for call in MEDIA}},
+        _prepare_openlit,
+        stays=True,
+    ),
 }
 
 
@@ -83,10 +97,6 @@ for module in pkgutil.walk_packages(importlib.import_module("openai.resources").
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
-HTTP = "opentelemetry.instrumentation.httpx"
-DURATION = known.GEN_AI_CLIENT_OPERATION_DURATION.name
-COUNTED = (DURATION, known.GEN_AI_CLIENT_TOKEN_USAGE.name, known.GEN_AI_CLIENT_OPERATION_TIME_TO_FIRST_CHUNK.name)
-
 
 def _chat(own: Any) -> Any:
     return own.chat.completions.create(model="gpt-5", messages=ASK)
@@ -106,6 +116,22 @@ def _responses(own: Any) -> Any:
 
 def _responses_stream(own: Any) -> Any:
     return own.responses.create(model="gpt-5", input="What is the capital of France?", stream=True)
+
+
+def _completions(own: Any) -> Any:
+    return own.completions.create(model="gpt-3.5-turbo-instruct", prompt="Paris is")
+
+
+def _image(own: Any) -> Any:
+    return own.images.generate(model="gpt-image-2", prompt="a cat")
+
+
+def _moderation(own: Any) -> Any:
+    return own.moderations.create(model="omni-moderation-latest", input="hello")
+
+
+def _transcription(own: Any) -> Any:
+    return own.audio.transcriptions.create(model="gpt-4o-transcribe", file=("a.mp3", b"sound"))
 
 
 def _chat_text(answer: Any) -> str:
@@ -134,6 +160,10 @@ CALLS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], str]]] = {
     "embeddings": (_embeddings, _embedded),
     "responses": (_responses, _response_text),
     "responses stream": (_responses_stream, _events),
+    "completions": (_completions, lambda answer: str(answer.choices[0].text)),
+    "image": (_image, lambda answer: str(answer.data[0].b64_json)),
+    "moderation": (_moderation, lambda answer: str(answer.results[0].flagged)),
+    "transcription": (_transcription, lambda answer: str(answer.text)),
 }
 """How to make a call, and how to tell its result in a word."""
 
@@ -154,44 +184,6 @@ def _arun(server: ScriptedServer, kind: str) -> str:
             return tell([chunk async for chunk in result] if kind.endswith("stream") else result)
 
     return asyncio.run(main())
-
-
-class Told:
-    """What is recorded from now on, whoever records it."""
-
-    def __init__(self, seen: Seen) -> None:
-        self._seen = seen
-        self._before = self._points()
-
-    @property
-    def spans(self) -> list[str]:
-        """The scopes of the spans of calls."""
-        return [span["scope"] for span in self._seen.all_spans if span["scope"] != HTTP]
-
-    @property
-    def points(self) -> Counter[tuple[str, str]]:
-        """How many measurements there are by metric, and by kind of token."""
-        found: Counter[tuple[str, str]] = Counter()
-        for (_, name, kind), count in (self._points() - self._before).items():
-            found[name, kind] += count
-        return found
-
-    @property
-    def ours(self) -> int:
-        """How many calls we count."""
-        return (self._points() - self._before)[runtime.SCOPE, DURATION, ""]
-
-    def _points(self) -> Counter[tuple[str, str, str]]:
-        data = self._seen._reader.get_metrics_data()
-        found: Counter[tuple[str, str, str]] = Counter()
-        for resource in data.resource_metrics if data else ():
-            for scope in resource.scope_metrics:
-                for metric in scope.metrics:
-                    points: Any = metric.data.data_points if metric.name in COUNTED else ()
-                    for point in points:
-                        kind = point.attributes.get(names.GEN_AI_TOKEN_TYPE, "")
-                        found[scope.scope.name, metric.name, kind] += point.count
-        return found
 
 
 State: TypeAlias = dict[type, dict[str, Any]]
@@ -285,12 +277,55 @@ def test_nothing_twice(server: ScriptedServer, seen: Told, kind: str, run: str, 
     _instrument(order)
 
     assert expected == RUNS[run](server, kind)
+    call = kind.split()[0]
     assert 1 == len(seen.spans), seen.spans
-    assert runtime.SCOPE not in seen.spans
-    assert 1 == seen.points[DURATION, ""]
-    assert {1} == set(seen.points.values()), seen.points
-    assert (0 if kind.split()[0] in OTHER.counts else 1) == seen.ours
+    assert (call in OTHER.spans) == (runtime.SCOPE not in seen.spans)
+    points = {(DURATION, "")}
+    if call != "moderation":
+        points.add((TOKENS, "input"))
+        if call != "embeddings":
+            points.add((TOKENS, "output"))
+    if kind.endswith("stream"):
+        points.add((FIRST_CHUNK, ""))
+    assert dict.fromkeys(points, 1) == seen.points
+    theirs = OTHER.counts.get(call) or OTHER.counts.get(f"{call} {run}") or set()
+    assert {name for name, _ in points} - theirs == set(seen.ours)
     assert 1 == len(server.requests)
+
+
+@pytest.mark.skipif(NAME != "openllmetry", reason="only OpenLLMetry makes spans of assistants' runs")
+@pytest.mark.parametrize("order", ["before them", "after them"])
+@pytest.mark.parametrize("run", RUNS)
+def test_assistants(server: ScriptedServer, seen: Told, run: str, order: str) -> None:
+    """They make the span of a sync run when its messages are read; that of an async run, and of the rest, is ours."""
+    assistant = {"id": "asst_1", "model": "gpt-5", "object": "assistant"}
+    _instrument(order)
+    server.script(
+        Reply(json=assistant), Reply(json=DONE), Reply(json={"object": "list", "data": [], "has_more": False})
+    )
+    calls: list[Callable[[Any], Any]] = [
+        lambda own: own.beta.assistants.create(model="gpt-5"),
+        lambda own: own.beta.threads.runs.create(thread_id="thread_1", assistant_id="asst_1"),
+        lambda own: own.beta.threads.messages.list(thread_id="thread_1"),
+    ]
+
+    async def asynchronous() -> None:
+        async with aclient(server) as own:
+            for call in calls:
+                await call(own)
+
+    if run == "async":
+        asyncio.run(asynchronous())
+    else:
+        own = client(server)
+        for call in calls:
+            call(own)
+
+    ran = ["openai.assistant.run"] if run == "sync" else ["invoke_agent"]
+    listed = ["GET /threads/{id}/messages"]
+    assert sorted(["create_agent", *ran, *listed]) == sorted(seen.names)
+    assert {(DURATION, ""): 1, (TOKENS, "input"): 1, (TOKENS, "output"): 1} == seen.points
+    assert {DURATION, TOKENS} == set(seen.ours)
 
 
 @pytest.mark.parametrize("first_out", ["we", "they"])
@@ -313,7 +348,7 @@ def test_both_leave(server: ScriptedServer, seen: Told, before: State, order: st
         for run in RUNS.values():
             assert run(server, kind)
     assert left or [] == seen.spans
-    assert 0 == seen.ours
+    assert 0 == seen.ours[DURATION]
 
 
 @pytest.mark.parametrize("order", ["before them", "after them"])
@@ -328,4 +363,4 @@ def test_they_leave(server: ScriptedServer, seen: Told, order: str) -> None:
         run(server, "chat")
     assert 2 == len(seen.spans)
     assert 2 == seen.points[DURATION, ""]
-    assert OTHER.stays or 2 == seen.ours
+    assert OTHER.stays or 2 == seen.ours[DURATION]

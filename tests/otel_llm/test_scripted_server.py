@@ -215,6 +215,29 @@ def test_responses_tools(client: OpenAI) -> None:
     assert (item.name, json.loads(item.arguments), item.status) == ("weather", {"city": "Paris"}, "completed")
 
 
+def test_named_tools(client: OpenAI) -> None:
+    """The model calls the tool that the request names, plain and streamed, in both APIs, and after a result too."""
+    other: ChatCompletionToolParam = {"type": "function", "function": {"name": "other"}}
+    named: Any = {"type": "function", "function": {"name": "weather"}}
+    result: ChatCompletionMessageParam = {"role": "tool", "tool_call_id": "call_1", "content": "again"}
+    asked: Any = {"model": "gpt-5", "messages": [*ASK, result], "tools": [other, WEATHER], "tool_choice": named}
+    untyped: Any = client
+    plain = untyped.chat.completions.create(**asked)
+    with untyped.chat.completions.stream(**asked) as stream:
+        streamed = stream.get_final_completion()
+    for choice in (plain.choices[0], streamed.choices[0]):
+        assert choice.finish_reason == "tool_calls"
+        [call] = choice.message.tool_calls
+        assert (call.function.name, json.loads(call.function.arguments)) == ("weather", {"place": "Paris", "days": 1})
+
+    tools: Any = [{"type": "function", "name": name, "parameters": None} for name in ("other", "weather")]
+    for name, kind in (("weather", "function_call"), ("unknown", "message")):
+        choose: Any = {"type": "function", "name": name}
+        [item] = client.responses.create(model="gpt-5", input="weather?", tools=tools, tool_choice=choose).output
+        assert item.type == kind
+        assert item.type != "function_call" or item.name == name
+
+
 def test_embeddings(client: OpenAI, tolerant: OpenAI) -> None:
     """Embeddings are the same in both encodings, unit vectors, and have the size asked for."""
     floats = client.embeddings.create(model="e", input=["one two", "three"], encoding_format="float")
