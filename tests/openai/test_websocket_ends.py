@@ -24,17 +24,13 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError, Conne
 from tests.openai import websocket_server as ws
 from tests.openai.websocket_server import (
     Caller,
-    Event,
     SocketServer,
     answering,
-    ask,
     both,
     create,
     events_of,
     every,
     last_of,
-    realtime_only,
-    responses_only,
     run,
 )
 
@@ -89,90 +85,6 @@ def test_status(
     assert ("It broke." if error else None) == span["description"]
     (point,) = seen.points("gen_ai.client.operation.duration")
     assert error == point["attributes"].get(names.ERROR_TYPE)
-
-
-def _error(**more: Any) -> Event:
-    details = {"type": "invalid_request_error", "code": "bad_things", "message": "No.", **more}
-    return {"type": "error", "event_id": "e", "error": details}
-
-
-@both
-@realtime_only
-@pytest.mark.parametrize("event_id", [None, "mine"])
-def test_error_event_of_realtime(sockets: SocketServer, seen: Seen, api: str, event_id: str | None, mode: str) -> None:
-    """An error that answers the request ends its response; the connection goes on, and so does the next one."""
-    later = [{"type": "response.create", "n": 1}]
-
-    def answer(event: Event) -> list[Any]:
-        if event["type"] != "response.create":
-            return []
-        return [_error(event_id=event_id)] if later and later.pop() else ws.realtime("resp_2")
-
-    sockets.answer = answer
-    own = {} if event_id is None else {"event_id": event_id}
-
-    async def scenario(caller: Caller) -> None:
-        await caller.send(create(api, **own))
-        await caller.until("error")
-        (span,) = seen.spans
-        assert "error" == span["status"]
-        await ask(caller, api)
-
-    run(scenario, sockets, api, mode)
-
-    failed, fine = seen.spans
-    assert ("bad_things", "No.") == (failed["attributes"][names.ERROR_TYPE], failed["description"])
-    assert names.GEN_AI_RESPONSE_ID not in failed["attributes"]
-    assert ("unset", "resp_2") == (fine["status"], fine["attributes"][names.GEN_AI_RESPONSE_ID])
-
-
-@both
-@realtime_only
-@pytest.mark.parametrize("more", [{"param": "session.voice"}, {"event_id": "another"}, {"param": "item.id"}])
-def test_error_event_of_something_else(
-    sockets: SocketServer, seen: Seen, api: str, more: dict[str, Any], mode: str
-) -> None:
-    """An error that is about another event of the caller's ends no response, before it has begun or after."""
-    answering(sockets, _error(**more), *(events := ws.realtime())[:2], _error(), *events[2:])
-
-    run(lambda caller: ask(caller, api), sockets, api, mode)
-
-    (span,) = seen.spans
-    assert "unset" == span["status"]
-    assert 4 == span["attributes"][names.OTEL_LLM_STREAM_CHUNKS]
-
-
-@both
-@responses_only
-@pytest.mark.parametrize("nested", [True, False])
-@pytest.mark.parametrize("begun", [True, False])
-def test_error_event_of_responses(
-    sockets: SocketServer, seen: Seen, api: str, nested: bool, begun: bool, mode: str
-) -> None:
-    """An error ends the response, before it has begun or after, in either form."""
-    error = {"code": "previous_response_not_found", "message": "No.", "param": None}
-    event: Event = (
-        {"type": "error", "status": 400, "error": {"type": "x", **error}}
-        if nested
-        else {
-            "type": "error",
-            "sequence_number": 2,
-            **error,
-        }
-    )
-    answering(sockets, *(ws.responses()[:2] if begun else ()), event)
-
-    async def scenario(caller: Caller) -> None:
-        await caller.send(create(api))
-        await caller.until("error")
-        assert 1 == len(seen.spans)
-
-    run(scenario, sockets, api, mode)
-
-    (span,) = seen.spans
-    assert "error" == span["status"]
-    assert ("previous_response_not_found", "No.") == (span["attributes"][names.ERROR_TYPE], span["description"])
-    assert ("resp_1" if begun else None) == span["attributes"].get(names.GEN_AI_RESPONSE_ID)
 
 
 @both
@@ -377,10 +289,10 @@ PLACES = [
     ("otel_llm_openai.websockets.Tap", "websocket.ask", 0),
     ("otel_llm_openai.websockets._address", "websocket.ask", 0),
     ("otel_llm.foreign.may_be_near", "websocket.ask", 1),
-    ("otel_llm_openai.websockets._Session.saw", "_Sockets.saw", 1),
+    ("otel_llm_openai.websockets._Session.saw", "websocket.saw", 1),
     ("otel_llm_openai.websockets._Session.end", "_Sockets.closes", 1),
     ("otel_llm_openai.websockets._Session.end", "_Sockets.lost", 1),
-    ("otel_llm.streams.Tap.saw", "_Sockets.saw", 1),
+    ("otel_llm.streams.Tap.saw", "websocket.saw", 1),
     ("otel_llm.streams.Tap._read", "read_chunks", 1),
 ]
 """What is broken, where the fault is counted, and how many calls end all the same."""

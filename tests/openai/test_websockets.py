@@ -428,36 +428,6 @@ def test_read_in_another_thread(sockets: SocketServer, seen: Seen, api: str, mod
     assert parent["span_id"] == span["parent_id"]
 
 
-@both
-@realtime_only
-def test_azure(sockets: SocketServer, seen: Seen, api: str, mode: str) -> None:
-    """A URL of Azure's form tells the provider, and the deployment as the model."""
-    answering(sockets, *ws.realtime())
-    query = {"api-version": "2026-01-01", "deployment": "mine"}
-
-    run(lambda caller: ask(caller, api), sockets, api, mode, extra_query=query)
-
-    (span,) = seen.spans
-    assert "mine" == span["attributes"][names.GEN_AI_REQUEST_MODEL]
-    assert "azure.ai.openai" == span["attributes"][names.GEN_AI_PROVIDER_NAME]
-
-
-@responses_only
-def test_content(sockets: SocketServer, api: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where content is captured, a response over a websocket carries what was asked and answered."""
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed"}
-    output: list[Event] = [{**message, "content": [{"type": "output_text", "text": "Paris", "annotations": []}]}]
-    answering(sockets, *ws.responses(output=output))
-
-    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "SPAN_ONLY")
-    with capture() as seen:
-        run(lambda caller: ask(caller, api), sockets, api, "sync")
-
-    (span,) = seen.spans
-    assert "capital" in span["attributes"][names.GEN_AI_INPUT_MESSAGES]
-    assert "Paris" in span["attributes"][names.GEN_AI_OUTPUT_MESSAGES]
-
-
 PATCHED = [
     (module, prefix + name, method)
     for module, name, methods in (

@@ -182,11 +182,14 @@ def make(client: Any, api: str, **more: Any) -> Any:
 
 
 @asynccontextmanager
-async def connected(server: SocketServer, api: str, mode: str, **more: Any) -> AsyncGenerator[Caller]:
+async def connected(
+    server: SocketServer, api: str, mode: str, *, url: str | None = None, **more: Any
+) -> AsyncGenerator[Caller]:
     """Open a connection of either kind as its user does."""
+    url = url or server.url
     if mode == "sync":
         client = openai.OpenAI(
-            api_key="test", websocket_base_url=server.url, http_client=openai.DefaultHttpxClient(verify=False)
+            api_key="test", websocket_base_url=url, http_client=openai.DefaultHttpxClient(verify=False)
         )
         opened.append(client)
         with make(client, api, **more) as connection:
@@ -194,7 +197,7 @@ async def connected(server: SocketServer, api: str, mode: str, **more: Any) -> A
     else:
         http_client = openai.DefaultAsyncHttpxClient(verify=False)
         async with (
-            openai.AsyncOpenAI(api_key="test", websocket_base_url=server.url, http_client=http_client) as aclient,
+            openai.AsyncOpenAI(api_key="test", websocket_base_url=url, http_client=http_client) as aclient,
             make(aclient, api, **more) as connection,
         ):
             yield Caller(connection, mode)
