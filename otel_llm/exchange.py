@@ -21,10 +21,11 @@ from otel_llm.overdue import end_safely
 from otel_llm.streams import Tap, read_answer, watch
 from otel_llm.telemetry import Telemetry, suppressed
 from otel_llm.wire.body import Body
+from otel_llm.wire.fields import text
 from otel_llm.wire.format import Format
 from otel_llm.wire.headers import read_request_id
 from otel_llm_semconv import attributes as names
-from otel_llm_semconv.values import RetryReason
+from otel_llm_semconv.values import SPAN_NAMED_BY, RetryReason
 
 
 class Server(NamedTuple):
@@ -69,11 +70,14 @@ class Exchange:
         self._format = format
         self._raw = raw
         telemetry = self.telemetry
+        # Most of a request is read for nobody where the call is about to be sampled out.
+        late = telemetry.only_spans and format.operation not in SPAN_NAMED_BY
         try:
             if isinstance(body, dict):
-                format.read_request(call, body)
-                if telemetry.captures_content and format.read_request_content is not None:
-                    format.read_request_content(call, body)
+                if late:
+                    call.request_model = text(body.get("model"))
+                else:
+                    _read_request(telemetry, format, call, body)
             if context or foreign.may_be_near():
                 call.covered = foreign.covered(format.operation, context)
         finally:
@@ -84,6 +88,8 @@ class Exchange:
             self._exchange_token = current_exchange.set(self)
             if call.span is not None:
                 self._context_token = current_context.set(call.context)
+        if late and self._call is not None and isinstance(body, dict):
+            _read_request(telemetry, format, call, body)
 
     def step_aside(self) -> None:
         """Keep what the client does now from the call of an exchange further out, where nothing has begun here."""
@@ -200,6 +206,12 @@ class Exchange:
                 current_exchange.reset(self._exchange_token)
         except (ValueError, RuntimeError):
             pass
+
+
+def _read_request(telemetry: Telemetry, format: Format, call: Call, body: dict[str, Any]) -> None:
+    format.read_request(call, body)
+    if telemetry.captures_content and format.read_request_content is not None:
+        format.read_request_content(call, body)
 
 
 current_exchange: ContextVar[Exchange | None] = ContextVar("otel_llm_exchange", default=None)

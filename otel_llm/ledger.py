@@ -107,6 +107,15 @@ class Ledger:
             with self._lock:
                 lane.active -= 1
 
+    def place(self, call: Call) -> None:
+        """Give the call its lane, and count it nowhere."""
+        key: Key = (call.operation, call.provider, call.request_model, call.server_address, call.server_port)
+        lane = self.lanes.get(key)
+        if lane is None:
+            with self._lock:
+                lane = self._new_lane(key)
+        call.lane = lane
+
     def end(self, call: Call) -> None:
         """Count the call as no longer in flight and add it to its row."""
         key = call.series

@@ -66,7 +66,8 @@ class Telemetry:
         self.asleep = not watched and no_spans(tracer_provider) and no_points(meter_provider)
         """Whether nobody listened so far; ask `wakes` before a call."""
         self._by_proxy = is_proxy(meter_provider) and isinstance(tracer_provider, ProxyTracerProvider)
-        self._only_spans = not watched and no_points(meter_provider)
+        self.only_spans = not watched and no_points(meter_provider)
+        """Whether only a span could show a call, so far."""
         self.injects_usage = settings.inject_usage
         self.captures_content = settings.capture is not Capture.NO_CONTENT
         self.spans = spans
@@ -89,8 +90,8 @@ class Telemetry:
     def begin(self, call: Call) -> None:
         """Take the time, count the call as in flight and start its span; never raises.
 
-        Everything that the request tells must be on the call already. A call that is sampled out where there are no
-        metrics has ended by then.
+        Everything that the request tells must be on the call already, or the model alone where there are `only_spans`.
+        A call that is sampled out there has ended by then.
         """
         if overdue.ends:
             overdue.settle()
@@ -102,21 +103,26 @@ class Telemetry:
             attributes = current_attributes.get()
             if attributes:
                 call.attributes.update(attributes)
+            if self.only_spans and not call.covered.span:
+                self._begin_for_its_span(call)
+                return
             self.ledger.begin(call)
             if not call.covered.span:
                 self._begin_span(call)
-                if self._only_spans and call.span is not None and not call.span.is_recording():
-                    self._let_go(call)
         except Exception:
             faults.fault("begin")
 
-    def _let_go(self, call: Call) -> None:
-        """Leave a call that no span shows, unless there are metrics by now."""
-        if no_points(self.meter_provider):
-            self.ledger.leave(call)
-            call.ends.clear()
-        else:
-            self._only_spans = False
+    def _begin_for_its_span(self, call: Call) -> None:
+        """Begin a call that ends at once if it is sampled out, unless there are metrics by now."""
+        self.ledger.place(call)
+        try:
+            self._begin_span(call)
+        finally:
+            self.only_spans = no_points(self.meter_provider)
+            if self.only_spans and call.span is not None and not call.span.is_recording():
+                call.ends.clear()
+            else:
+                self.ledger.begin(call)
 
     def end(self, call: Call, error: BaseException | None = None, at: float | None = None) -> None:
         """End the call and hand it to every sink; only the first of several ends counts. Never raises.

@@ -12,13 +12,14 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, StaticSampler
 
 import otel_llm
 from otel_llm.call import Call
 from otel_llm.exchange import Exchange
 from otel_llm.testing.server import ScriptedServer
 from otel_llm_openai import OpenAIInstrumentor
+from otel_llm_semconv import attributes as names
 from tests.openai.styles import ASK, client, drain
 
 
@@ -135,3 +136,39 @@ def test_sampled_out_until_there_are_metrics(server: ScriptedServer, unset: None
         for metric in scope.metrics
     }
     assert 2 == counts["gen_ai.client.operation.duration"]
+
+
+def test_sampled_in_without_metrics(server: ScriptedServer, quiet: None) -> None:
+    """A span is as full without metrics as with them, and its call is counted once, also where the sampler fails."""
+
+    class Sampler(StaticSampler):
+        def should_sample(self, *args: Any, **kwargs: Any) -> Any:
+            if fails:
+                raise RuntimeError("no sampler")
+            return super().should_sample(*args, **kwargs)
+
+    def attributes_of(meter_provider: Any) -> tuple[list[Any], Any]:
+        spans = InMemorySpanExporter()
+        provider = TracerProvider(sampler=Sampler(Decision.RECORD_AND_SAMPLE))
+        provider.add_span_processor(SimpleSpanProcessor(spans))
+        handle = otel_llm.instrument(tracer_provider=provider, meter_provider=meter_provider, serve=False)
+        create = client(server).chat.completions.create
+        create(model="gpt-5", messages=ASK, temperature=0.5, n=2)
+        telemetry = handle.telemetry
+        otel_llm.uninstrument()
+        found = [dict(span.attributes or {}) for span in spans.get_finished_spans() if span.name == "chat gpt-5"]
+        for attributes in found:
+            del attributes[names.OTEL_LLM_REQUEST_ID], attributes[names.GEN_AI_RESPONSE_ID]
+        return found, telemetry
+
+    fails = False
+    (full,), _ = attributes_of(MeterProvider())
+    (alone,), telemetry = attributes_of(NoOpMeterProvider())
+    fails = True
+    none, unsampled = attributes_of(NoOpMeterProvider())
+
+    assert full == alone
+    assert [] == none
+    for seen in (telemetry, unsampled):
+        assert [1] == [row.calls for row in seen.ledger.rows.values()]
+        assert [0] == [lane.active for lane in seen.ledger.lanes.values()]
