@@ -1,13 +1,17 @@
-"""Close what a test opened."""
+"""Close what a test opened; a server of websockets."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Generator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.openai.styles import opened
+
+if TYPE_CHECKING:
+    from tests.openai.websocket_server import SocketServer
 
 
 @pytest.fixture(autouse=True)
@@ -19,3 +23,12 @@ def _closed() -> Generator[None]:  # pyright: ignore[reportUnusedFunction]
     while opened:
         opened.pop().close()
     gc.collect()
+
+
+@pytest.fixture
+def sockets() -> Generator[SocketServer]:
+    """A server of websockets."""
+    from tests.openai.websocket_server import SocketServer
+
+    with SocketServer() as server:
+        yield server

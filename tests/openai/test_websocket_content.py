@@ -29,13 +29,6 @@ TOOL: Event = {"type": "function", "name": "weather", "parameters": {}}
 
 
 @pytest.fixture
-def sockets() -> Iterator[SocketServer]:
-    """The server."""
-    with SocketServer() as server:
-        yield server
-
-
-@pytest.fixture
 def on_spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
     """Instrument with content on spans."""
     monkeypatch.setenv(MODE, "SPAN_ONLY")

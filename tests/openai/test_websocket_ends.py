@@ -6,7 +6,6 @@ import asyncio
 import gc
 import importlib
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -33,14 +32,6 @@ from tests.openai.websocket_server import (
     last_of,
     run,
 )
-
-
-@pytest.fixture
-def sockets() -> Iterator[SocketServer]:
-    """The server."""
-    with SocketServer() as server:
-        yield server
-
 
 FAILURE = {"code": "server_error", "message": "It broke.", "type": "server_error"}
 STATUSES: list[tuple[str, str, dict[str, Any], str, str | None]] = [

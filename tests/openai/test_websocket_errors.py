@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,13 +24,6 @@ from tests.openai.websocket_server import (
     responses_only,
     run,
 )
-
-
-@pytest.fixture
-def sockets() -> Iterator[SocketServer]:
-    """The server."""
-    with SocketServer() as server:
-        yield server
 
 
 def _error(**more: Any) -> Event:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -34,13 +33,6 @@ from tests.openai.websocket_server import (
     realtime_only,
     run,
 )
-
-
-@pytest.fixture
-def sockets() -> Iterator[SocketServer]:
-    """The server."""
-    with SocketServer() as server:
-        yield server
 
 
 @both

@@ -7,7 +7,6 @@ import importlib
 import inspect
 import json
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -36,14 +35,6 @@ from tests.openai.websocket_server import (
     responses_only,
     run,
 )
-
-
-@pytest.fixture
-def sockets() -> Iterator[SocketServer]:
-    """The server."""
-    with SocketServer() as server:
-        yield server
-
 
 READERS = ["recv", "recv_bytes", "iteration", "dispatch"]
 
