@@ -81,9 +81,10 @@ class Exchange:
             if context or foreign.may_be_near():
                 call.covered = foreign.covered(format.operation, context)
         finally:
+            self._call = call
             telemetry.begin(call)
-            if call.ends:
-                self._call = call
+            if not call.ends:
+                self._call = None
             self.idle = False
             self._exchange_token = current_exchange.set(self)
             if call.span is not None:

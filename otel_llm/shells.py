@@ -30,6 +30,9 @@ def around(patches: Patches, telemetry: Telemetry, begin: Begin) -> Make:
                 begin(exchange, self, args, kwargs)
             except Exception:
                 fault("begin")
+            except BaseException as error:
+                exchange.failed(error)
+                raise
             if exchange.idle:
                 exchange.step_aside()
             try:
@@ -58,6 +61,9 @@ def aaround(patches: Patches, telemetry: Telemetry, begin: Begin) -> Make:
                 begin(exchange, self, args, kwargs)
             except Exception:
                 fault("begin")
+            except BaseException as error:
+                exchange.failed(error)
+                raise
             if exchange.idle:
                 exchange.step_aside()
             try:

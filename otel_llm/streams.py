@@ -150,10 +150,12 @@ class Tap:
 
     def _end_anywhere(self, outcome: str) -> None:
         """End the stream now, or a little later where this thread may be holding a lock of the telemetry's."""
-        at = max(self.last_at, self._left_at) if outcome == StreamOutcome.ABANDONED else perf_counter()
         call, self._call = self._call, None
         if call is None:
             return
+        at = perf_counter()
+        if outcome == StreamOutcome.ABANDONED:
+            at = max(self.last_at, self._left_at, call.started_at)
 
         def end() -> None:
             self._finish(call, outcome, None, at)

@@ -8,7 +8,7 @@ handed on whatever becomes of the rest. A request is sent once, with a span or w
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
@@ -56,13 +56,22 @@ class _Attempt:
 
     def reraise(self) -> None:
         """Raise what the transport raised, as it was then."""
-        if self.error is None:
+        error, traceback, context = self.error, self.traceback, self.context
+        if error is None:
             return
+        # Neither we nor contrib's wrapper, which is done, may hold what holds the caller's frames: they would wait for
+        # the garbage collector.
+        self.error = self.traceback = self.context = None
+        wrapper = None if traceback is None else traceback.tb_frame.f_back
+        if wrapper is not None:
+            with suppress(RuntimeError):
+                wrapper.clear()
         try:
-            raise self.error.with_traceback(self.traceback)
+            raise error.with_traceback(traceback)
         finally:
             # What the caller is handling has taken its place.
-            self.error.__context__ = self.context
+            error.__context__ = context
+            del error, traceback, context, wrapper
 
 
 def _guard(wrapper: Callable[..., Any]) -> Callable[..., Any]:

@@ -267,9 +267,9 @@ class _Sockets:
         if format is None:
             return None
         key, sessions = id(connection), self._sessions
-        session = _Session(self.telemetry, format, connection)
-        sessions[key] = (ref(connection, lambda _: sessions.pop(key, None)), session)
-        return session
+        known = ref(connection, lambda _: sessions.pop(key, None)), _Session(self.telemetry, format, connection)
+        # One thread may send while another receives; of two that meet a new connection the first is right.
+        return sessions.setdefault(key, known)[1]
 
     def asks(self, sender: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Failed | None:
         """Begin a response if what is sent asks for one; return what to call if that fails."""
@@ -278,7 +278,10 @@ class _Sockets:
             if isinstance(event, (str, bytes)):
                 if (CREATE not in event) if isinstance(event, str) else (_CREATE_BYTES not in event):
                     return None
-                event = json.loads(event)
+                try:
+                    event = json.loads(event)
+                except ValueError:
+                    return None
             own = fields(event)
             if own.get("type") != CREATE:
                 return None

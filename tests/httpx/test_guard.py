@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import sys
 import traceback
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -27,6 +29,7 @@ from otel_llm import faults
 from otel_llm.testing import Seen, capture
 from otel_llm.testing.server import Reply, ScriptedServer, error
 from tests.openai.styles import ASK, Got, Style, aclient, client, finish, treat
+from tests.ways.pages import free_port
 
 LIBRARY: Any = __import__(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
 INSTRUMENTOR: Any = {"httpx": contrib.HTTPXClientInstrumentor, "httpx2": contrib.HTTPX2ClientInstrumentor}[
@@ -377,3 +380,26 @@ def test_the_spans_are_contribs(server: ScriptedServer) -> None:
     assert 3 == len(actual)
     assert expected == actual
     assert contrib_version == actual[0][5].version
+
+
+def test_a_failed_request_keeps_nothing_of_its_caller(seen: Seen) -> None:
+    """What the caller of a refused request holds goes with him, not with the next collection."""
+
+    class Held:
+        pass
+
+    def ask() -> weakref.ref[Held]:
+        held = Held()
+        with suppress(openai.APIConnectionError):
+            own.chat.completions.create(model="gpt-5", messages=ASK)
+        return weakref.ref(held)
+
+    own = openai.OpenAI(base_url=f"http://127.0.0.1:{free_port()}", api_key="test", max_retries=0)
+    ask()
+    gc.disable()
+    try:
+        left = ask()
+        assert left() is None
+    finally:
+        gc.enable()
+        own.close()

@@ -13,8 +13,14 @@ import openai
 import pytest
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import Sampler, SamplingResult
+from opentelemetry.trace import INVALID_SPAN, get_current_span
 
+import otel_llm
 from otel_llm import Content, faults
+from otel_llm.exchange import current_exchange
 from otel_llm.testing import Seen, capture
 from otel_llm.testing.server import Reply, ScriptedServer, error
 from otel_llm_semconv import attributes as names
@@ -68,9 +74,13 @@ def test_streams_dropped_in_circles(server: ScriptedServer) -> None:
 
 @pytest.mark.parametrize("result", [True, (1, 2), {"input_messages": None}, "x"])
 def test_a_content_hook_of_the_wrong_shape(
-    server: ScriptedServer, quiet: None, monkeypatch: pytest.MonkeyPatch, result: Any
+    server: ScriptedServer,
+    quiet: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    result: Any,
 ) -> None:
-    """What is no `Content` is a fault; the content is dropped and the call is whole."""
+    """What is no `Content` is a fault, and the log says whose; the content is dropped and the call is whole."""
     monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "SPAN_ONLY")
 
     def hook(content: Content) -> Any:
@@ -82,6 +92,7 @@ def test_a_content_hook_of_the_wrong_shape(
         (span,) = seen.spans
         assert names.GEN_AI_INPUT_MESSAGES not in span["attributes"]
         assert {"content_hook": 1} == faults.counts
+        assert ["otel_llm: your content_hook failed"] == [record.message.split(";")[0] for record in caplog.records]
 
 
 def test_a_body_that_is_a_stream_of_both_kinds(server: ScriptedServer, seen: Seen) -> None:
@@ -236,3 +247,28 @@ def test_the_interpreter_exits_in_mid_stream(server: ScriptedServer) -> None:
     )
 
     assert (0, "chat gpt-5 abandoned") == (done.returncode, done.stdout.strip()), done.stderr
+
+
+def test_an_interrupt_while_the_call_begins(server: ScriptedServer) -> None:
+    """Ctrl-C in the middle of our own beginning reaches the caller, and leaves no call in flight and no span current."""
+
+    class Interrupting(Sampler):
+        def should_sample(self, *args: Any, **kwargs: Any) -> SamplingResult:
+            raise KeyboardInterrupt
+
+        def get_description(self) -> str:
+            return "interrupting"
+
+    handle = otel_llm.instrument(
+        tracer_provider=TracerProvider(sampler=Interrupting()), meter_provider=MeterProvider(), serve=False
+    )
+    telemetry = handle.telemetry
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            client(server).chat.completions.create(model="gpt-5", messages=ASK)
+    finally:
+        otel_llm.uninstrument()
+
+    assert telemetry is not None
+    assert [0] == [lane.active for lane in telemetry.ledger.lanes.values()]
+    assert (INVALID_SPAN, None) == (get_current_span(), current_exchange.get())

@@ -326,3 +326,23 @@ def test_faults(
     assert faults.counts.get(place)
     gc.collect()
     assert ended == len(seen.spans)
+
+
+class _Wire:
+    """Stands for a connection that nobody answers on."""
+
+    def send(self, data: str) -> None:
+        """Send it nowhere."""
+
+
+def test_dropped_before_any_event(seen: Seen) -> None:
+    """A response whose connection is dropped before it is heard of ends when it began, and counts."""
+    connection = pytest.importorskip("openai.resources.realtime.realtime").RealtimeConnection(_Wire())
+    connection.send({"type": "response.create"})
+    del connection
+    gc.collect()
+
+    (span,) = seen.spans
+    assert 0 <= span["end_ns"] - span["start_ns"]
+    (point,) = seen.points("gen_ai.client.operation.duration")
+    assert 1 == point["count"]
