@@ -250,7 +250,7 @@ def test_the_interpreter_exits_in_mid_stream(server: ScriptedServer) -> None:
 
 
 def test_an_interrupt_while_the_call_begins(server: ScriptedServer) -> None:
-    """Ctrl-C in the middle of our own beginning reaches the caller, and leaves no call in flight and no span current."""
+    """Ctrl-C in the middle of our own beginning reaches the caller; no call stays in flight, and no span current."""
 
     class Interrupting(Sampler):
         def should_sample(self, *args: Any, **kwargs: Any) -> SamplingResult:
