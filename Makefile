@@ -4,24 +4,27 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test matrix lint types bench backends clean
+.PHONY: help demo test matrix lint types bench backends clean
 
-demo: $(READY)  ## run the main job on the scripted server, or on a real one: make demo DEMO="--serve"
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(READY)  ## make calls of every kind and show what was seen: make demo DEMO="--serve", DEMO="--page"
 	@$(BIN)/python examples/demo.py $(DEMO)
 
 test: $(READY) backends  ## run the whole suite, then what needs other clients or packages
 	@$(BIN)/pytest
 	@$(BIN)/python -m tests.matrix
 
-matrix: $(READY)  ## run those only: make matrix MATRIX="openlit"
+matrix: $(READY)  ## run only what needs other clients or packages: make matrix MATRIX="openlit"
 	@$(BIN)/python -m tests.matrix $(MATRIX)
 
-lint: $(READY)
+lint: $(READY)  ## check style, format and layers
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
 
-types: $(READY)
+types: $(READY)  ## check the types, with mypy and pyright
 	@$(BIN)/mypy
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 
@@ -39,5 +42,5 @@ $(READY): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev
 	@touch $(READY)
 
-clean:
+clean:  ## remove the environment
 	rm -rf $(VENV)

@@ -189,6 +189,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base-url", default=os.environ.get("OPENAI_BASE_URL"), help="an OpenAI-compatible server")
     parser.add_argument("--model", help="the model to ask; by default one that the server has")
+    parser.add_argument("--page", action="store_true", help="print all of the metrics page, not its best lines")
     parser.add_argument("--serve", action="store_true", help="keep the metrics page up until Ctrl-C")
     options = parser.parse_args()
     os.environ.setdefault("OTEL_SERVICE_NAME", "otel-llm-demo")
@@ -212,7 +213,7 @@ def main() -> int:
             return view.fail("No call was answered.")
         handle.flush()
         view.trace(spans.get_finished_spans())
-        view.page(handle.url)
+        view.page(handle.url, whole=options.page)
         view.served(handle.url, stays=options.serve)
         if options.serve:
             threading.Event().wait()

@@ -114,12 +114,12 @@ class View:
             )
         self._show(table)
 
-    def page(self, url: str) -> None:
-        """Show what a Prometheus reads: first summed up, then as it is."""
+    def page(self, url: str, *, whole: bool) -> None:
+        """Show what a Prometheus reads: first summed up, then as it is, its best lines or all of it."""
         with build_opener(ProxyHandler({})).open(url, timeout=10) as response:
             page: str = response.read().decode()
         self._measured(measured(page))
-        if not self._console.is_terminal:
+        if whole:
             self._head("Metrics page", "all of it, as Prometheus reads it")
             self._console.out(page, end="", highlight=False)
             return
@@ -130,6 +130,7 @@ class View:
             labels, space, value = labels.rpartition(" ")
             styled = Text.assemble((name, "" if brace else "dim"), (brace + labels, "dim"), (space + value, "bold"))
             self._console.print(styled, soft_wrap=True)
+        self._print("\nmake demo DEMO=--page", "bold", "  prints all of it")
 
     def served(self, url: str, *, stays: bool) -> None:
         """Say where the page is."""
@@ -137,8 +138,8 @@ class View:
         if stays:
             self._print(url, "bold", "  until Ctrl-C")
         else:
-            self._print(url, "", "  during this run")
-            self._print("make demo DEMO=--serve", "bold", "  keeps it, at http://localhost:9464/metrics")
+            self._print("The page is up with --serve only: ", "", "make demo DEMO=--serve", "bold")
+            self._print("http://localhost:9464/metrics", "")
 
     def _measured(self, groups: Sequence[Measured]) -> None:
         self._head("Measured", "by model, read back from the metrics page")

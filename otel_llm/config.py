@@ -63,6 +63,22 @@ class Settings(NamedTuple):
     call_hook: CallHook | None = None
 
 
+def check_providers(**providers: object) -> None:
+    """Refuse what is no provider; anything with the method of the API by which its instruments are got is one.
+
+    Args:
+        providers: ``tracer_provider``, ``meter_provider`` and ``logger_provider``; None is not looked at.
+
+    Raises:
+        TypeError: one cannot be a provider; the message names the setting.
+    """
+    for name, provider in providers.items():
+        kind = name.removesuffix("_provider")
+        if isinstance(provider, type) or (provider is not None and not hasattr(provider, f"get_{kind}")):
+            given = f"the class {provider.__name__}" if isinstance(provider, type) else type(provider).__name__
+            raise TypeError(f"{name} must be a {kind.capitalize()}Provider, not {given}")
+
+
 def disabled() -> bool:
     """Whether the environment switches OpenTelemetry off."""
     return os.environ.get(variables.OTEL_SDK_DISABLED, "").strip().lower() == "true"
@@ -88,7 +104,7 @@ def resolve(
         semconv=_semconv(semconv, environ),
         max_series=_max_series(max_series, environ),
         labels=_labels(labels, environ),
-        inject_usage=_inject_usage(inject_usage, environ),
+        inject_usage=_switch("inject_usage", inject_usage, variables.OTEL_LLM_OPENAI_INJECT_USAGE, environ, False),
         capture=_capture(environ),
         content_hook=_hook("content_hook", content_hook),
         call_hook=_hook("call_hook", call_hook),
@@ -148,8 +164,13 @@ def _max_series(value: int | None, environ: Mapping[str, str]) -> int:
 
 def _labels(value: Mapping[str, str] | None, environ: Mapping[str, str]) -> Mapping[str, str]:
     if value is not None:
-        if not isinstance(value, Mapping) or not all(isinstance(part, str) for pair in value.items() for part in pair):
-            raise TypeError("labels must be a mapping of strings to strings")
+        if not isinstance(value, Mapping):
+            raise TypeError(f"labels must be a mapping of strings to strings, not {type(value).__name__}")
+        for key, label in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"labels: the key {key!r} must be a string, not {type(key).__name__}")
+            if not isinstance(label, str):
+                raise TypeError(f"labels: {key} must be a string, not {type(label).__name__}")
         if "" in value:
             raise ValueError("labels: expected keys that are not empty")
         return dict(value)
@@ -158,21 +179,20 @@ def _labels(value: Mapping[str, str] | None, environ: Mapping[str, str]) -> Mapp
     for pair in filter(None, (pair.strip() for pair in written.split(","))):
         key, equals, label = pair.partition("=")
         if not equals or not key.strip():
-            raise ValueError(f"{variables.OTEL_LLM_LABELS}={written!r}: expected k=v,k=v, found {pair!r}")
+            raise ValueError(f"{variables.OTEL_LLM_LABELS}={written!r}: expected key=value,key=value, found {pair!r}")
         labels[key.strip()] = label.strip()
     return labels
 
 
-def _inject_usage(value: bool | None, environ: Mapping[str, str]) -> bool:
+def _switch(name: str, value: bool | None, variable: str, environ: Mapping[str, str], default: bool) -> bool:
     if value is not None:
         if not isinstance(value, bool):
-            raise TypeError(f"inject_usage must be True or False, not {type(value).__name__}")
+            raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
         return value
-    source = variables.OTEL_LLM_OPENAI_INJECT_USAGE
-    written = environ.get(source, "").strip()
+    written = environ.get(variable, "").strip()
     if written.lower() not in ("", "true", "false"):
-        raise ValueError(f"{source}={written!r}: expected true or false")
-    return written.lower() == "true"
+        raise ValueError(f"{variable}={written!r}: expected true or false")
+    return written.lower() == "true" if written else default
 
 
 def _capture(environ: Mapping[str, str]) -> Capture:

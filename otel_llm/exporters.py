@@ -128,9 +128,9 @@ def _load_all(
             try:
                 loaded[name] = group[name].load()
             except ImportError as error:
-                wrong(f"the exporter {name} cannot be imported: {error}")
+                wrong(f"{source} asks for {name}, which cannot be imported: {error}")
         elif name in _OTLP.values():
-            wrong("OTLP is asked for, but its exporter is not installed: pip install 'otel-llm[otlp]'")
+            wrong(f"{source} asks for OTLP, but its exporter is not installed: pip install 'otel-llm[otlp]'")
         else:
             wrong(f"{source}={name!r}: expected one of {', '.join(sorted({*group, 'none', 'otlp'}))}")
     return loaded

@@ -14,6 +14,9 @@ logger = logging.getLogger("otel_llm")
 counts: dict[str, int] = {}
 """Faults so far by the place where they happened; observed by ``otel_llm.internal.faults``."""
 
+_HOOKS = frozenset({"call_hook", "content_hook"})
+"""Places that are the user's own code."""
+
 loud = False
 """Whether faults are raised instead of swallowed; only the project's own tests set it."""
 
@@ -26,8 +29,8 @@ def fault(place: str) -> None:
     counts[place] = counts.get(place, 0) + 1
     if first:
         logger.warning(
-            "otel_llm: internal fault in %s; your call is not affected, its telemetry may be incomplete",
-            place,
+            "otel_llm: %s; your call is not affected, its telemetry may be incomplete",
+            f"your {place} failed" if place in _HOOKS else f"internal fault in {place}",
             exc_info=True,  # noqa: LOG014  # called while an exception is handled
         )
 

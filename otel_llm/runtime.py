@@ -58,6 +58,7 @@ class Handle:
         self, telemetry: Telemetry | None, providers: Providers | None = None, asked: Mapping[str, object] | None = None
     ) -> None:
         self.telemetry = telemetry
+        """What instrumentors, for whom this is, tell of calls; None where OpenTelemetry is switched off."""
         self._providers = providers
         self._asked = dict(asked or {})
         self._by_instrumentor = asked is None
@@ -69,7 +70,7 @@ class Handle:
         return _url(self._providers)
 
     @property
-    def without_page(self) -> bool:
+    def _without_page(self) -> bool:
         """Whether the environment, and no provider of the application's, is why there is no page."""
         return self._providers is None or sdk.built_here(self._providers.meter)
 
@@ -88,7 +89,7 @@ class Handle:
         """Turn everything off and give every original object back."""
         uninstrument()
 
-    def differs(self, asked: Mapping[str, object]) -> list[str]:
+    def _differs(self, asked: Mapping[str, object]) -> list[str]:
         """Return the settings that a later call asks for and does not have."""
         has: dict[str, object] = dict(self._asked)
         if self.telemetry is not None:
@@ -169,6 +170,9 @@ def instrument(
             inject_usage=inject_usage,
             content_hook=content_hook,
             call_hook=call_hook,
+        )
+        config.check_providers(
+            tracer_provider=tracer_provider, meter_provider=meter_provider, logger_provider=logger_provider
         )
         bind = _address(serve)
         if _handle is not None:
@@ -271,7 +275,7 @@ def generate_latest(dialect: str | None = None) -> bytes:
 
     registry = shown_registry()
     if registry is None:
-        if _handle is not None and _handle.without_page:
+        if _handle is not None and _handle._without_page:
             return b""
         raise RuntimeError(
             "no Prometheus reader: call otel_llm.instrument() without a meter_provider of your own, pass serve=True, "
@@ -282,7 +286,7 @@ def generate_latest(dialect: str | None = None) -> bytes:
 
 def _again(handle: Handle, asked: Mapping[str, object]) -> Handle:
     """Return the handle that is there already, and tell what it does not have of what is asked."""
-    differing = handle.differs(asked)
+    differing = handle._differs(asked)
     if differing:
         logger.warning("otel_llm: already instrumented; ignored: %s", ", ".join(differing))
     if handle._by_instrumentor and handle.telemetry is not None:
@@ -361,14 +365,18 @@ def _load(entries: Iterable[EntryPoint]) -> Iterator[Any]:
 
 
 def _address(serve: bool | str | None) -> tuple[str, int] | None:
-    """Return where the caller wants the page; None where that is left to us, or is nowhere."""
-    if serve is None or serve is False:
+    """Return where the caller wants the page; None where that is left to us, or is nowhere.
+
+    What the environment says of it is checked here too, while nothing is built.
+    """
+    if serve is False or (serve is None and not os.environ.get(variables.OTEL_EXPORTER_PROMETHEUS_PORT)):
         return None
-    if serve is not True and not isinstance(serve, str):
+    if serve is not None and serve is not True and not isinstance(serve, str):
         raise TypeError(f'serve must be True, False, None or "host:port", not {type(serve).__name__}')
     from otel_llm.prometheus.server import address
 
-    return address(None if serve is True else serve)
+    where = address(serve if isinstance(serve, str) else None)
+    return None if serve is None else where
 
 
 def _serve(meter_provider: Any, bind: tuple[str, int], settings: Settings) -> None:

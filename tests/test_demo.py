@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -124,9 +125,24 @@ def test_the_measurements_add_up(demo: dict[str, str]) -> None:
     assert row(table, "spent on reasoning") == ["16", "-", "-"]
 
 
-def test_the_whole_page_is_printed(demo: dict[str, str]) -> None:
-    """Piped, the page is complete and as Prometheus reads it."""
+def test_of_the_page_the_best_lines_are_shown(demo: dict[str, str]) -> None:
+    """The overview stays in sight: of the page there are few lines, and where to see all of it."""
     page = demo["Metrics page"]
+    assert 'gen_ai_client_operation_duration_seconds_count{error_type="openai.NotFoundError",...} 1\n' in page
+    assert not re.search("_bucket|# HELP", page)
+    assert len(page.splitlines()) < 25
+    assert page.endswith("\nmake demo DEMO=--page  prints all of it\n\n")
+
+
+def test_where_the_page_is_comes_last(demo: dict[str, str]) -> None:
+    """The run is over, so the address is told together with what it takes to have the page there."""
+    said = "The page is up with --serve only: make demo DEMO=--serve\nhttp://localhost:9464/metrics\n"
+    assert demo["Served"] == said
+
+
+def test_the_whole_page_is_printed_on_request() -> None:
+    """With --page the page is complete and as Prometheus reads it."""
+    page = sections(run("demo.py", "--page").stdout)["Metrics page"]
     assert "# TYPE gen_ai_client_operation_duration_seconds histogram\n" in page
     found = {family.name for family in text_string_to_metric_families(page)}
     assert {"otel_llm_client_retries", "otel_llm_client_tokens", "http_client_request_duration_seconds"} <= found
@@ -215,6 +231,20 @@ def test_serve_stays_until_interrupted() -> None:
         rest = "".join(lines)
     assert re.match(r"http://localhost:\d+/metrics  until Ctrl-C\n", served)
     assert (running.returncode, rest) == (0, "")
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_make_alone_lists_the_targets() -> None:
+    """A bare `make` runs nothing: it tells of every target, in the order of the Makefile."""
+    makefile = (EXAMPLES.parent / "Makefile").read_text("utf-8")
+    targets = re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE)
+
+    env = {name: value for name, value in environment().items() if not name.startswith("MAKE")}
+    done = subprocess.run(
+        ["make"], cwd=EXAMPLES.parent, env=env, capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert [line.split()[0] for line in done.stdout.splitlines()] == targets
 
 
 def test_the_example_of_the_readme(server: ScriptedServer) -> None:

@@ -19,14 +19,16 @@ from typing import Any, NamedTuple
 
 import pytest
 from openai.types.responses import ResponseError
+from opentelemetry.context import Context
 from prometheus_client import Metric as Family
 from prometheus_client.parser import text_string_to_metric_families
 
 import otel_llm
-from otel_llm import config
+from otel_llm import config, foreign
 from otel_llm.testing.server import Reply, ScriptedServer
 from otel_llm_semconv import attributes, environment, metrics
 from otel_llm_semconv.metrics import Metric
+from otel_llm_semconv.values import Operation
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -277,6 +279,46 @@ def test_files_and_targets_exist() -> None:
         assert set(re.findall(r"otel-llm\[(\w+)\]", prose)) <= _extras()
 
 
+@cache
+def _defined() -> dict[str, set[str]]:
+    """Return what our modules define at any depth, by the module's last name; of packages also what they import."""
+    folders = [ROOT / "otel_llm", *(ROOT / "instrumentors").iterdir(), ROOT / "semconv" / "otel_llm_semconv"]
+    found: dict[str, set[str]] = {}
+    for source in (path for folder in folders for path in folder.rglob("*.py")):
+        package = source.stem == "__init__"
+        defined = found.setdefault(source.parent.name if package else source.stem, set())
+        if package:
+            defined |= {path.stem for path in source.parent.iterdir()}
+        for node in ast.walk(ast.parse(source.read_text("utf-8"))):
+            match node:
+                case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                    defined.add(name)
+                case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                    defined.add(name)
+                case ast.alias(name=name) if package:
+                    defined.add(name)
+                case _:
+                    pass
+    return found
+
+
+def test_names_in_modules_exist() -> None:
+    """What a page names as `module.name`, with a module of ours, is defined in that module."""
+    defined = _defined()
+    others = {value for value in vars(attributes).values() if isinstance(value, str)}
+    others |= {metric.name for metric in (*metrics.in_vocabulary("both"), *metrics.OWN)}
+    checked = 0
+    for page in PAGES:
+        for quoted in set(re.findall(r"`([\w.]+)(?:\([^`]*\))?`", _prose(page))) - others:
+            path, _, name = quoted.rpartition(".")
+            module = path.rpartition(".")[2]
+            if module not in defined or name == "py" or quoted.startswith(("openai.", "ollama.", "httpx.")):
+                continue
+            checked += 1
+            assert name in defined[module], f"{page.name}: {quoted}"
+    assert checked > 10
+
+
 def test_variables_exist() -> None:
     """Each variable of ours is documented, and each documented one is there; so is each standard one that is read."""
     ours = {name for name in vars(environment) if name.startswith("OTEL_LLM_")}
@@ -334,6 +376,33 @@ def test_metrics_table() -> None:
         metric.name: (_vocabulary(metric), metric.kind, metric.unit, [*metric.attributes], metric.boundaries)
         for metric in written
     }
+
+
+def test_other_instrumentations_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of what other instrumentations keep says what the code leaves to them."""
+    wrappers = foreign._WRAPPERS
+    openllmetry = "opentelemetry.instrumentation.openai"
+    beside = Context({foreign._OPENLLMETRY_KEY: True})
+    of_frameworks = foreign.covered(Operation.CHAT, beside)
+    monkeypatch.setitem(sys.modules, foreign._OPENLLMETRY_LANGCHAIN, sys)
+    kept = [
+        foreign._SCOPES["opentelemetry.util.genai.handler"],
+        wrappers[f"{openllmetry}.shared.chat_wrappers"][""],
+        wrappers[f"{openllmetry}.v1.responses_wrappers"][""],
+        wrappers[f"{openllmetry}.shared.image_gen_wrappers"][""],
+        foreign._SCOPES["openinference.instrumentation.openai"],
+        foreign._OPENLIT_CALLS[Operation.CHAT],
+        foreign._OPENLIT_CALLS[""],
+        foreign._PYDANTIC_AI_OPERATIONS["chat", Operation.CHAT],
+        foreign._PYDANTIC_AI_OPERATIONS["embeddings", Operation.EMBEDDINGS],
+        foreign._LANGCHAIN_CALLS[Operation.CHAT],
+        foreign.covered(Operation.CHAT, beside),
+        of_frameworks,
+    ]
+
+    rows = [row[2:] for row in _rows("docs/metrics.md", "### Other instrumentations")]
+
+    assert [["theirs" if part else "ours" for part in covered] for covered in kept] == rows
 
 
 def test_span_attributes_table() -> None:

@@ -1,9 +1,11 @@
 """See in a test what the calls inside a block recorded, as plain dicts.
 
-with otel_llm.testing.capture() as seen:
-client.chat.completions.create(...)
+For example::
 
-assert seen.spans[0]["attributes"]["gen_ai.usage.input_tokens"] == 7
+    with otel_llm.testing.capture() as seen:
+        client.chat.completions.create(...)
+
+    assert seen.spans[0]["attributes"]["gen_ai.usage.input_tokens"] == 7
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from otel_llm import runtime
+from otel_llm import config, runtime
+from otel_llm_semconv.environment import OTEL_SDK_DISABLED
 
 __all__ = ["Seen", "capture"]
 
@@ -95,8 +98,10 @@ def capture(**settings: Any) -> Generator[Seen]:
         settings: keywords of `otel_llm.instrument`.
 
     Raises:
-        RuntimeError: the process is instrumented already.
+        RuntimeError: the process is instrumented already, or ``OTEL_SDK_DISABLED`` is set, and nothing could be seen.
     """
+    if config.disabled():
+        raise RuntimeError(f"otel_llm.testing.capture: {OTEL_SDK_DISABLED} is set, so nothing would be recorded")
     if runtime.instrumented():
         raise RuntimeError("otel_llm.testing.capture: already instrumented; call otel_llm.uninstrument() first")
     seen = Seen()

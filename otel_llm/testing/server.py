@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import re
@@ -378,7 +379,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--words", default=answers.WORDS, help="the text to answer with")
     parser.add_argument("--chunk-delay", type=float, default=0.0, help="seconds between the chunks of a stream")
-    with ScriptedServer(**vars(parser.parse_args(arguments))) as server, contextlib.suppress(KeyboardInterrupt):
+    options = parser.parse_args(arguments)
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(ScriptedServer(**vars(options)))
+        except OSError as problem:
+            if problem.errno == errno.EADDRINUSE:
+                parser.exit(1, f"port {options.port} is taken: choose another with --port\n")
+            parser.exit(1, f"cannot listen on {options.host}, port {options.port}: {problem}\n")
+        stack.enter_context(contextlib.suppress(KeyboardInterrupt))
         print(f"Serving {server.base_url} until Ctrl-C", flush=True)
         while True:
             time.sleep(3600)

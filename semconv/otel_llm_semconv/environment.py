@@ -1,4 +1,4 @@
-"""Names of the environment variables the project reads.
+"""Names of the environment variables that concern the project, whether it reads them itself or leaves them to others.
 
 Those of OpenTelemetry mean what its specification says. Ours begin with `OTEL_LLM_`.
 """

@@ -1,7 +1,8 @@
 """Values of `error.type`, and the coarse classes of error that dashboards ask for.
 
 `error.type` stays fine-grained: the fully qualified name of the exception (`openai.RateLimitError`), or the HTTP status
-code as a string. The classes are derived from it when a page is written, by the tables below.
+code as a string. The tables below give the class of each. Nothing of otel-llm writes classes yet: they are here because
+this package holds the whole vocabulary, used or not.
 """
 
 from collections.abc import Mapping

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from otel_llm import config
-from otel_llm.config import Capture, Settings, resolve, resolve_or_default
+from otel_llm.config import Capture, Settings, check_providers, resolve, resolve_or_default
 
 CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 WRONG = {
     "OTEL_LLM_SEMCONV": ("newest", "OTEL_LLM_SEMCONV='newest': expected one of released, latest, both"),
     "OTEL_LLM_MAX_SERIES": ("0", "OTEL_LLM_MAX_SERIES=0: expected a whole number from 1"),
-    "OTEL_LLM_LABELS": ("a=b,c", "OTEL_LLM_LABELS='a=b,c': expected k=v,k=v, found 'c'"),
+    "OTEL_LLM_LABELS": ("a=b,c", "OTEL_LLM_LABELS='a=b,c': expected key=value,key=value, found 'c'"),
     "OTEL_LLM_OPENAI_INJECT_USAGE": ("yes", "OTEL_LLM_OPENAI_INJECT_USAGE='yes': expected true or false"),
     CAPTURE: ("true", f"{CAPTURE}='true': expected one of NO_CONTENT, SPAN_ONLY, EVENT_ONLY, SPAN_AND_EVENT"),
 }
@@ -78,6 +78,20 @@ def test_a_wrong_capture_mode_captures_nothing(
 
     assert resolve(environ={CAPTURE: value}).capture is Capture.NO_CONTENT
     assert [record.getMessage() for record in caplog.records] == [f"otel_llm: {message}"]
+
+
+def test_a_provider_is_what_acts_as_one() -> None:
+    """A provider of another kind is taken if it has the method of the API; one left out is not looked at."""
+
+    class Own:
+        def get_tracer(self) -> None: ...
+        def get_meter(self) -> None: ...
+        def get_logger(self) -> None: ...
+
+    check_providers(tracer_provider=Own(), meter_provider=Own(), logger_provider=Own())
+    check_providers(tracer_provider=None)
+    with pytest.raises(TypeError, match="logger_provider must be a LoggerProvider, not int"):
+        check_providers(tracer_provider=Own(), logger_provider=1)
 
 
 def test_an_empty_label_name_is_refused() -> None:

@@ -100,7 +100,7 @@ def test_where_nobody_catches_the_rest_is_kept(written: str, expected: list[str]
 
 
 def test_without_the_package_otlp_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many signals want it, the sentence is the same; the page stays."""
+    """It names the variable that asks, and is the same however many signals want it; the page stays."""
     told: set[str] = set()
 
     def none(group: str) -> list[Any]:
@@ -111,7 +111,7 @@ def test_without_the_package_otlp_says_what_to_install(monkeypatch: pytest.Monke
     chosen = [list(choose(signal, {ENDPOINT: "http://there:4317"}, told.add)) for signal in signals]
 
     assert chosen == [[], [PAGE], []]
-    assert told == {"OTLP is asked for, but its exporter is not installed: pip install 'otel-llm[otlp]'"}
+    assert told == {f"{ENDPOINT} asks for OTLP, but its exporter is not installed: pip install 'otel-llm[otlp]'"}
 
 
 def test_a_package_that_cannot_be_imported_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +127,9 @@ def test_a_package_that_cannot_be_imported_is_told(monkeypatch: pytest.MonkeyPat
         return [Broken()]
 
     monkeypatch.setattr(exporters, "entry_points", broken)
-    with pytest.raises(ValueError, match="the exporter otlp_proto_grpc cannot be imported: no cygrpc"):
+    with pytest.raises(
+        ValueError, match="OTEL_TRACES_EXPORTER asks for otlp_proto_grpc, which cannot be imported: no cygrpc"
+    ):
         choose("traces", {"OTEL_TRACES_EXPORTER": "otlp"})
 
 

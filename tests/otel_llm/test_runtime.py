@@ -167,8 +167,13 @@ def test_arguments_are_keywords() -> None:
         ({"semconv": 1}, ValueError, "semconv=1: expected one of released, latest, both"),
         ({"max_series": 0}, ValueError, "max_series=0: expected a whole number from 1"),
         ({"max_series": "many"}, TypeError, "max_series must be a whole number, not str"),
-        ({"labels": "a=b"}, TypeError, "labels must be a mapping of strings to strings"),
-        ({"labels": {"a": 1}}, TypeError, "labels must be a mapping of strings to strings"),
+        ({"labels": "a=b"}, TypeError, "labels must be a mapping of strings to strings, not str"),
+        ({"labels": {"a": 1}}, TypeError, "labels: a must be a string, not int"),
+        ({"labels": {1: "a"}}, TypeError, "labels: the key 1 must be a string, not int"),
+        ({"tracer_provider": 3}, TypeError, "tracer_provider must be a TracerProvider, not int"),
+        ({"tracer_provider": TracerProvider}, TypeError, "tracer_provider must be a TracerProvider, not the class Tra"),
+        ({"meter_provider": TracerProvider()}, TypeError, "meter_provider must be a MeterProvider, not TracerProvider"),
+        ({"logger_provider": 1}, TypeError, "logger_provider must be a LoggerProvider, not int"),
         ({"content_hook": "print"}, TypeError, "content_hook must be callable, not str"),
         ({"call_hook": 1}, TypeError, "call_hook must be callable, not int"),
         ({"serve": "localhost"}, ValueError, "serve='localhost': expected \"host:port\""),
@@ -189,6 +194,18 @@ def test_a_wrong_setting_raises_and_leaves_nothing_behind(
     assert isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
     with capture(), pytest.raises(error):
         otel_llm.instrument(**wrong)
+
+
+@pytest.mark.usefixtures("unset")
+def test_a_wrong_port_in_the_environment_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that is none is found before anything is built."""
+    monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", "http")
+    before = patchable()
+    with pytest.raises(ValueError, match="OTEL_EXPORTER_PROMETHEUS_PORT='http': expected"):
+        otel_llm.instrument()
+
+    assert changed(before) == set()
+    assert isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 @pytest.mark.usefixtures("unset")
@@ -579,6 +596,15 @@ def test_a_missing_exporter_package_is_one_clear_error(monkeypatch: pytest.Monke
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4317")
     with pytest.raises(ValueError, match=r"pip install 'otel-llm\[otlp\]'"):
         otel_llm.instrument()
+
+
+def test_capture_where_everything_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that could see nothing says why, before its block runs."""
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    with pytest.raises(RuntimeError, match="OTEL_SDK_DISABLED is set"), capture():
+        pytest.fail("the block ran")
+
+    assert not runtime.instrumented()
 
 
 def test_ollama_is_patched_where_its_calls_pass() -> None:

@@ -580,3 +580,13 @@ def test_command_line() -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
         assert process.stderr.read() == ""
+
+
+def test_command_line_on_a_taken_port(server: ScriptedServer) -> None:
+    """One line says what to do, and the exit code that nothing is served."""
+    command = [sys.executable, "-W", "error", "-m", "otel_llm.testing.server", "--port", str(server.port)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == f"port {server.port} is taken: choose another with --port\n"

@@ -188,7 +188,7 @@ def test_console(zero_code: ZeroCode, port: str) -> None:
         ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http/json", "grpc"),
         ("OTEL_LLM_SEMCONV", "newest", "released, latest, both"),
         ("OTEL_LLM_MAX_SERIES", "many", "a whole number"),
-        ("OTEL_LLM_LABELS", "team", "k=v,k=v"),
+        ("OTEL_LLM_LABELS", "team", "key=value,key=value"),
         ("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "yes", "SPAN_ONLY"),
     ],
 )
