@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import Tracer
 
 import otel_llm
-from benchmarks import memory, providers, scenarios, startup, stub
+from benchmarks import memory, others, providers, scenarios, startup, stub
 from benchmarks.contestants import Swap
 from benchmarks.floor import Floor, Recorded
 from benchmarks.measure import (
@@ -45,6 +45,8 @@ RATIO = 1.25
 """The most that ours may add to a plain call, by what the floor adds."""
 PER_CHUNK = 0.2
 """The most microseconds per chunk, over pure iteration: the loop alone, which repeats within a few hundredths."""
+GET, POST = 0.1, 1
+"""The most microseconds of a request by httpx that is no LLM call."""
 IMPORT = 40
 """The most milliseconds of the import."""
 GROWTH = 20
@@ -105,22 +107,22 @@ def recorded(case: Case) -> Recorded:
     return Recorded.by(lambda: run(1))
 
 
-def contest(case: Case, known: Recorded, setting: Setting, number: int) -> list[Round]:
-    """Let bare, bare again, floor and ours take turns."""
-    floor = Floor(known, setting.tracer, setting.meter)
+def contest(case: Case, known: Recorded | None, setting: Setting, number: int) -> list[Round]:
+    """Let bare, bare again, floor and ours take turns; there is no floor where nothing is recorded."""
 
     def contestant(name: str, around: Callable[[Any], Any], *, instrumented: bool = False) -> Contestant:
         batches = {f"{name}{length}": (case.make(around(call)), calls) for length, (call, calls) in case.calls.items()}
         warm_up, _ = next(iter(batches.values()))
         return Contestant(lambda: setting.swap.into(instrumented), warm_up, batches)
 
-    around = floor.aaround if case.make is abatch else floor.around
     contestants = [
         contestant("bare", lambda call: call),
         contestant("again", lambda call: call),
-        contestant("floor", around),
         contestant("ours", lambda call: call, instrumented=True),
     ]
+    if known is not None:
+        floor = Floor(known, setting.tracer, setting.meter)
+        contestants.append(contestant("floor", floor.aaround if case.make is abatch else floor.around))
     return rounds(contestants, number)
 
 
@@ -191,6 +193,9 @@ def calls(sizes: Sizes, wanted: Callable[[str], bool]) -> Iterator[Line]:
             ("chat, sync in a running loop", batch_in_loop, scenarios.chat),
             ("embeddings", batch, scenarios.embeddings),
             ("chat, error 400", batch, scenarios.refused),
+            ("ollama chat", batch, others.chat),
+            ("ollama chat, async", abatch, others.achat),
+            ("chat by bare httpx", batch, others.raw_chat),
         )
     ]
     for case in cases:
@@ -208,6 +213,27 @@ def calls(sizes: Sizes, wanted: Callable[[str], bool]) -> Iterator[Line]:
         if wanted(name):
             with instrumented() as less:
                 yield line(name, contest(chat, known, less, sizes.rounds), floor=floor)
+
+
+def passed_by(sizes: Sizes, wanted: Callable[[str], bool]) -> Iterator[Line]:
+    """Measure what an HTTP request that is no LLM call takes longer, in a client that sends nothing."""
+    for name, sent, target in (
+        ("httpx GET, nothing sent", others.GET, GET),
+        ("httpx POST, nothing sent", others.UPLOAD, POST),
+    ):
+        if wanted(name):
+            with others.sent_nowhere(), recording() as everything:
+                case = Case(name, batch, {"": (sent, sizes.calls * 200)})
+                found = contest(case, None, everything, sizes.rounds)
+                yield Line(
+                    name,
+                    "us/request",
+                    *estimate(added("ours"), found),
+                    bare=time_of("bare")(found),
+                    noise=added("again")(found),
+                    wall=added("ours", "wall")(found),
+                    target=target,
+                )
 
 
 def streams(sizes: Sizes, wanted: Callable[[str], bool]) -> Iterator[Line]:
@@ -296,7 +322,7 @@ def main() -> None:
     sizes = QUICK if arguments.quick else FULL
     start = time.perf_counter()
     lines: list[Line] = []
-    for measure in (calls, streams, process):
+    for measure in (calls, passed_by, streams, process):
         for measured in measure(sizes, lambda name: arguments.only in name):
             print(f"{time.perf_counter() - start:4.0f} s  {measured.name}", file=sys.stderr, flush=True)
             lines.append(measured)

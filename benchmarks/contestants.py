@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+_CLIENTS = frozenset({"openai", "ollama", "httpx", "httpx2"})
+
 _Functions = dict[tuple[Any, str], Any]
 
 
@@ -26,11 +28,16 @@ class Swap:
 
 
 def _functions() -> _Functions:
-    """Return what stands where the client has functions: in its modules and their classes."""
+    """Return what stands where the clients have functions: in their modules and their classes."""
     found: _Functions = {}
     for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] == "openai":
-            classes = [value for value in vars(module).values() if isinstance(value, type) and value.__module__ == name]
+        client = name.partition(".")[0]
+        if client in _CLIENTS:
+            classes = [
+                value
+                for value in vars(module).values()
+                if isinstance(value, type) and value.__module__.partition(".")[0] == client
+            ]
             for owner in (module, *classes):
                 found |= {(owner, key): value for key, value in vars(owner).items() if callable(value)}
     return found

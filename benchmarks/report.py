@@ -72,7 +72,7 @@ def table(lines: Sequence[Line]) -> str:
 
 
 def _row(line: Line) -> tuple[str, ...]:
-    digits = 3 if line.unit == "us/chunk" else 1
+    digits = 3 if line.unit in ("us/chunk", "us/request") else 1
     ratio = line.ratio
 
     def number(value: float | None, digits: int = digits) -> str:

@@ -10,7 +10,7 @@ import openai
 from benchmarks.stub import REFUSED, aclient, client
 
 _MODEL = "gpt-4o-mini"
-_MESSAGES: Any = [
+MESSAGES: Any = [
     {"role": "system", "content": "You are a helpful assistant who answers in one short sentence. " * 5},
     {"role": "user", "content": "What is the capital of France, and what is it known for? " * 6},
 ]
@@ -21,12 +21,12 @@ ACall = Callable[[], Awaitable[object]]
 
 def chat() -> object:
     """Make a plain chat call."""
-    return client.chat.completions.create(model=_MODEL, messages=_MESSAGES, temperature=0.2, max_tokens=256)
+    return client.chat.completions.create(model=_MODEL, messages=MESSAGES, temperature=0.2, max_tokens=256)
 
 
 def achat() -> Awaitable[object]:
     """Make a plain chat call in asyncio."""
-    return aclient.chat.completions.create(model=_MODEL, messages=_MESSAGES, temperature=0.2, max_tokens=256)
+    return aclient.chat.completions.create(model=_MODEL, messages=MESSAGES, temperature=0.2, max_tokens=256)
 
 
 def embeddings() -> object:
@@ -37,7 +37,7 @@ def embeddings() -> object:
 def refused() -> object:
     """Make a chat call that the server answers with 400."""
     try:
-        return client.chat.completions.create(model=REFUSED, messages=_MESSAGES)
+        return client.chat.completions.create(model=REFUSED, messages=MESSAGES)
     except openai.BadRequestError:
         return None
 
@@ -72,7 +72,7 @@ class Stream(NamedTuple):
     def _request(self) -> dict[str, Any]:
         return {
             "model": _MODEL,
-            "messages": _MESSAGES,
+            "messages": MESSAGES,
             "max_tokens": self.length if self.ready is None else 3,
             "stream": True,
             "stream_options": {"include_usage": True},

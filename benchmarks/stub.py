@@ -112,7 +112,8 @@ def _events(length: int) -> list[bytes]:
     return _bodies[length]
 
 
-def _answer(request: httpx2.Request) -> httpx2.Response:
+def answer(request: httpx2.Request) -> httpx2.Response:
+    """Answer a request of any kind."""
     if request.url.path.endswith("/embeddings"):
         return httpx2.Response(200, headers=_HEADERS, content=_EMBEDDINGS_BODY)
     body = json.loads(request.content)
@@ -126,7 +127,7 @@ def _answer(request: httpx2.Request) -> httpx2.Response:
 
 _CHAT_BODY, _EMBEDDINGS_BODY, _ERROR_BODY = (json.dumps(body).encode() for body in (_CHAT, _EMBEDDINGS, _ERROR))
 
-_TRANSPORT = httpx2.MockTransport(_answer)
+_TRANSPORT = httpx2.MockTransport(answer)
 _BASE_URL = "https://api.openai.com/v1"
 
 client = openai.OpenAI(

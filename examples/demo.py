@@ -1,4 +1,4 @@
-"""Make real calls with the real `openai` client, and show what otel-llm saw of them.
+"""Make real calls with `openai`, `ollama` and bare `httpx`, and show what otel-llm saw of them.
 
 Without options it talks to OpenAI if ``OPENAI_API_KEY`` is set, else to an Ollama that is running here, else to the
 project's own scripted server, which needs no key and no network.
@@ -13,8 +13,10 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
+import httpx
+import ollama
 import openai
 from demo_server import Target, choose
 from demo_view import View
@@ -132,6 +134,26 @@ def retried(run: Run) -> str:
     return f"{plain(run)}  (at the third attempt)"
 
 
+def by_ollama(run: Run) -> None:
+    """Read a streamed answer with Ollama's own client."""
+    model = run.target.ollama_model or run.target.model
+    client: Any = ollama.Client(host=run.target.base_url.removesuffix("/v1"), timeout=TIMEOUT)
+    with client:
+        for part in client.chat(model=model, messages=MESSAGES, stream=True):
+            run.view.word(part.message.content or "")
+
+
+def by_hand(run: Run) -> str:
+    """Ask with nothing but an HTTP client."""
+    answer = httpx.post(
+        f"{run.target.base_url}/chat/completions",
+        headers={"authorization": f"Bearer {run.target.api_key}"},
+        json={"model": run.target.model, "messages": MESSAGES},
+        timeout=TIMEOUT,
+    )
+    return str(answer.raise_for_status().json()["choices"][0]["message"]["content"])
+
+
 CALLS: Final[dict[str, Callable[[Run], str | None]]] = {
     "plain": plain,
     "async, two at once": two_at_once,
@@ -140,6 +162,8 @@ CALLS: Final[dict[str, Callable[[Run], str | None]]] = {
     "structured answer": structured,
     "responses API": responses,
     "embeddings": embeddings,
+    "ollama's client": by_ollama,
+    "bare httpx": by_hand,
     "failing": failing,
     "retried": retried,
 }
@@ -151,6 +175,8 @@ def left_out(run: Run, name: str) -> str | None:
         return "this server is too slow for a short demo"
     if name == "embeddings" and run.target.embedding_model is None:
         return "this server has no embedding model"
+    if name == "ollama's client" and run.target.ollama_model is None:
+        return "this server is no Ollama"
     if name == "retried" and run.target.script is None:
         return "only the scripted server fails on demand"
     return None
@@ -172,7 +198,8 @@ def make_calls(run: Run, provider: TracerProvider) -> bool:
                     result = call(run)
                 answered = True
                 run.view.end(result or "")
-            except (openai.OpenAIError, ValueError) as problem:  # ValueError: an answer that does not fit City
+            except (openai.OpenAIError, ollama.ResponseError, httpx.HTTPError, ValueError) as problem:
+                # ValueError: an answer that does not fit City
                 run.view.end(describe(problem), "red")
     return answered
 

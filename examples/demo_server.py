@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypedDict
 from urllib.error import URLError
 from urllib.parse import urlsplit
@@ -37,6 +37,8 @@ class Target:
     embedding_model: str | None
     api_key: str = "none"
     script: ScriptedServer | None = None
+    ollama_model: str | None = None
+    """The model for Ollama's own client, if that can ask it, too."""
 
     @property
     def client_options(self) -> ClientOptions:
@@ -54,12 +56,15 @@ def choose(base_url: str | None, model: str | None) -> Generator[Target]:
         url = "https://api.openai.com/v1"
         yield Target("OpenAI, with OPENAI_API_KEY", url, model or OPENAI_MODEL, EMBEDDING_MODEL, key)
     elif ollama := _ollama():
-        yield _found(f"the Ollama at {ollama}", f"{ollama}/v1", "ollama", model)
+        found = _found(f"the Ollama at {ollama}", f"{ollama}/v1", "ollama", model)
+        yield replace(found, ollama_model=found.model)
     else:
         _go_straight_to("127.0.0.1")
         with ScriptedServer(chunk_delay=0.04) as server:
             name = "the project's scripted server (no key, no network)"
-            yield Target(name, server.base_url, model or "gpt-5", EMBEDDING_MODEL, script=server)
+            yield Target(
+                name, server.base_url, model or "gpt-5", EMBEDDING_MODEL, script=server, ollama_model="llama3.2"
+            )
 
 
 def _found(name: str, base_url: str, key: str, model: str | None) -> Target:

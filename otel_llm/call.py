@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from otel_llm.foreign import NOTHING, Covered
+from otel_llm_semconv import attributes as names
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -13,6 +14,26 @@ if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
     from otel_llm.ledger import Lane
+
+
+class ServerTime:
+    """A field of `Call.server_times`: seconds, or None where the server did not tell them.
+
+    They stand together so that a call without any is told by one look.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, call: Call, owner: type[Call]) -> float | None:
+        return None if call.server_times is None else call.server_times.get(self._name)
+
+    def __set__(self, call: Call, seconds: float | None) -> None:
+        if seconds is None:
+            return
+        if call.server_times is None:
+            call.server_times = {}
+        call.server_times[self._name] = seconds
 
 
 class Call:
@@ -48,6 +69,15 @@ class Call:
     reasoning_tokens: int | None = None
     modality_tokens: dict[str, int] | None = None
     """Tokens by modality, keyed by the span attribute that carries them."""
+
+    server_times: dict[str, float] | None = None
+    """Seconds by the server's own clock, by the attribute and the metric that carry them."""
+    load_seconds = ServerTime(names.OTEL_LLM_SERVER_LOAD_DURATION)
+    """Seconds in which the server loaded the model."""
+    prompt_seconds = ServerTime(names.OTEL_LLM_SERVER_PROMPT_DURATION)
+    """Seconds in which the server evaluated the prompt."""
+    generation_seconds = ServerTime(names.OTEL_LLM_SERVER_GENERATION_DURATION)
+    """Seconds in which the server generated the answer."""
 
     input_messages: list[dict[str, Any]] | None = None
     output_messages: list[dict[str, Any]] | None = None
@@ -105,6 +135,12 @@ class Call:
     def time_to_first_text(self) -> float | None:
         """Seconds from the request to the first chunk that carried text, or None."""
         return None if self.first_text_at is None else self.first_text_at - self.started_at
+
+    @property
+    def server_output_rate(self) -> float | None:
+        """Output tokens per second of generation by the server's clock, or None where it did not tell both."""
+        seconds = self.generation_seconds
+        return self.output_tokens / seconds if self.output_tokens and seconds else None
 
     def drop(self) -> None:
         """Leave this call out of every trace, metric and page; for a `call_hook`."""

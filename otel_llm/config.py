@@ -9,6 +9,7 @@ from enum import Flag
 from typing import Any, NamedTuple, cast
 
 from otel_llm.call import Call
+from otel_llm.http_rules import HttpRule, HttpRules, read_rules
 from otel_llm_semconv import environment as variables
 from otel_llm_semconv.metrics import VOCABULARY_CHOICES, VocabularyChoice
 
@@ -22,6 +23,8 @@ _VARIABLES = (
     variables.OTEL_LLM_MAX_SERIES,
     variables.OTEL_LLM_LABELS,
     variables.OTEL_LLM_OPENAI_INJECT_USAGE,
+    variables.OTEL_LLM_HTTP_RULES,
+    variables.OTEL_LLM_HTTP_SPANS,
     variables.OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT,
 )
 _told: set[str] = set()
@@ -58,6 +61,8 @@ class Settings(NamedTuple):
     max_series: int = DEFAULT_MAX_SERIES
     labels: Mapping[str, str] = {}
     inject_usage: bool = False
+    http_rules: tuple[HttpRule, ...] = ()
+    http_spans: bool = True
     capture: Capture = Capture.NO_CONTENT
     content_hook: ContentHook | None = None
     call_hook: CallHook | None = None
@@ -90,6 +95,8 @@ def resolve(
     max_series: int | None = None,
     labels: Mapping[str, str] | None = None,
     inject_usage: bool | None = None,
+    http_rules: HttpRules | None = None,
+    http_spans: bool | None = None,
     content_hook: ContentHook | None = None,
     call_hook: CallHook | None = None,
     environ: Mapping[str, str] = os.environ,
@@ -105,6 +112,8 @@ def resolve(
         max_series=_max_series(max_series, environ),
         labels=_labels(labels, environ),
         inject_usage=_switch("inject_usage", inject_usage, variables.OTEL_LLM_OPENAI_INJECT_USAGE, environ, False),
+        http_rules=_http_rules(http_rules, environ),
+        http_spans=_switch("http_spans", http_spans, variables.OTEL_LLM_HTTP_SPANS, environ, True),
         capture=_capture(environ),
         content_hook=_hook("content_hook", content_hook),
         call_hook=_hook("call_hook", call_hook),
@@ -193,6 +202,13 @@ def _switch(name: str, value: bool | None, variable: str, environ: Mapping[str, 
     if written.lower() not in ("", "true", "false"):
         raise ValueError(f"{variable}={written!r}: expected true or false")
     return written.lower() == "true" if written else default
+
+
+def _http_rules(value: HttpRules | None, environ: Mapping[str, str]) -> tuple[HttpRule, ...]:
+    if value is not None:
+        return read_rules("http_rules", value)
+    written = environ.get(variables.OTEL_LLM_HTTP_RULES, "").strip()
+    return read_rules(variables.OTEL_LLM_HTTP_RULES, written) if written else ()
 
 
 def _capture(environ: Mapping[str, str]) -> Capture:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from importlib.metadata import EntryPoint
 from typing import Any
 
 from opentelemetry.instrumentation.distro import (  # type: ignore[attr-defined]  # untyped as a whole file
@@ -16,6 +17,9 @@ from otel_llm_semconv import environment as variables
 
 logger = logging.getLogger("otel_llm")
 
+_OURS = "otel_llm_httpx"
+_CONTRIB = "opentelemetry.instrumentation.httpx"
+
 
 class Distro(BaseDistro):  # type: ignore[misc]  # see the import
     """Choose exporters as `instrument()` does: our page, and OTLP where an endpoint is given."""
@@ -23,6 +27,17 @@ class Distro(BaseDistro):  # type: ignore[misc]  # see the import
     def _configure(self, **kwargs: Any) -> None:
         if not config.disabled() and not os.environ.get(variables.OTEL_CONFIG_FILE):
             sdk.default_environment()
+
+    def load_instrumentor(self, entry_point: EntryPoint, **kwargs: Any) -> None:
+        """Load an instrumentor, but leave contrib's of `httpx` and `httpx2` to ours.
+
+        Ours switches them on when the application imports a library, and guards what they do.
+        """
+        off = os.environ.get(variables.OTEL_PYTHON_DISABLED_INSTRUMENTATIONS, "")
+        ours = _OURS not in {name.strip() for name in off.split(",")}
+        if not ours or entry_point.module != _CONTRIB:
+            upstream: Any = super()
+            upstream.load_instrumentor(entry_point, **kwargs)
 
 
 class Configurator(_OTelSDKConfigurator):

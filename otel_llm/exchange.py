@@ -6,7 +6,7 @@ returns anything that the user gets, and none raises.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -54,6 +54,8 @@ class Exchange:
     """Whether we asked for a chunk with usage that the caller does not expect."""
     idle = True
     """Whether no call has begun here."""
+    covered = staticmethod(foreign.covered)
+    """What another instrumentation makes of an operation."""
 
     def begin(self, format: Format, server: Server, body: dict[str, Any] | None, *, raw: bool) -> None:
         """Begin the call and make its span current, unless the user asked for silence.
@@ -79,7 +81,7 @@ class Exchange:
                 else:
                     _read_request(telemetry, format, call, body)
             if context or foreign.may_be_near():
-                call.covered = foreign.covered(format.operation, context)
+                call.covered = self.covered(format.operation, context)
         finally:
             self._call = call
             telemetry.begin(call)
@@ -93,14 +95,30 @@ class Exchange:
             _read_request(telemetry, format, call, body)
 
     def step_aside(self) -> None:
-        """Keep what the client does now from the call of an exchange further out, where nothing has begun here."""
-        if current_exchange.get() is not None:
-            self._exchange_token = current_exchange.set(None)
+        """Keep what the client does now from the call of an exchange further out, where nothing has begun here.
+
+        It stays the client's all the same: what it sends is no call of a layer below either.
+        """
+        self._exchange_token = current_exchange.set(self)
 
     @property
     def recording(self) -> bool:
         """Whether a call has begun here that somebody will see."""
         return self._call is not None
+
+    @property
+    def traced(self) -> bool:
+        """Whether the call has its one span: a recording one of ours, or that of another instrumentation."""
+        call = self._call
+        if call is None:
+            return False
+        return call.covered.span if call.span is None else call.span.is_recording()
+
+    def told(self, attributes: Mapping[str, Any]) -> None:
+        """Take note of attributes that the client itself would give the call's span."""
+        if self._call is not None:
+            for name, value in attributes.items():
+                self._call.attributes.setdefault(name, value)
 
     @guarded
     def retried(self, reason: str) -> None:
@@ -123,14 +141,30 @@ class Exchange:
             fault("answered")
 
     def _tap_into(self, call: Call, response: Any) -> None:
+        if self._tap is not None:  # a middleware of the client's asked a second time
+            self._tap.let_go()
         tap = Tap(self.telemetry, call, self._format)
         tap.asked = self.asked
         headers = response.headers
         read_request_id(call, headers)
         if self._raw:
-            tap.body = Body(headers.get("content-type", ""), headers.get("content-encoding", ""))
+            encoding = headers.get("content-encoding", "")
+            tap.body = Body(headers.get("content-type", ""), encoding, asked=call.streaming)
         if watch(response, tap):
             self._tap = tap
+            tap.busy = True  # until the caller has it: the client itself may close it and ask again
+
+    def opened(self) -> Tap | None:
+        """Leave the request behind, the first chunk of whose answer is there; return what sees the chunks, if any."""
+        self._leave()
+        if self._call is None:
+            return None
+        try:
+            return Tap(self.telemetry, self._call, self._format)
+        except Exception:
+            self.telemetry.end(self._call)
+            fault("opened")
+            return None
 
     @guarded
     def attempted(self, response: Any) -> None:
@@ -144,7 +178,10 @@ class Exchange:
         at = perf_counter()
         call = self._call
         self._leave()
-        if call is None or self._tap is not None:
+        if call is None:
+            return
+        if self._tap is not None:
+            self._tap.busy = False
             return
         telemetry = self.telemetry
         try:
@@ -162,12 +199,14 @@ class Exchange:
 
     def _read_content(self, call: Call, response: Any) -> None:
         """Read a body that is there already but was not parsed by the client."""
-        body = Body(response.headers.get("content-type", ""), "")
-        events = body.feed(response.content)
+        body = Body(response.headers.get("content-type", ""), "", asked=call.streaming)
+        events = [*body.feed(response.content), *body.rest()]
         if body.is_stream:
-            chunks = [json.loads(event) for event in events]
+            chunks = [body.decode(event) for event in events]
             call.streamed, call.chunks = True, len(chunks)
             self._format.read_chunks(call, chunks)
+            if self.telemetry.captures_content and self._format.read_chunks_content is not None:
+                self._format.read_chunks_content(call, chunks)
         else:
             read_answer(self.telemetry, self._format, call, body.answer())
 

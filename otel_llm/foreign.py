@@ -39,6 +39,7 @@ _CONTEXT_KEYS = {
 
 _OPENLLMETRY_KEY = "suppress_language_model_instrumentation"
 """Context key that OpenLLMetry's instrumentations of frameworks set around the calls of models they make spans of."""
+_OPENINFERENCE_KINDS = ("LLM", "EMBEDDING", "RERANKER")
 _OPENLLMETRY_LANGCHAIN = "opentelemetry.instrumentation.langchain"
 """The one of them that counts these calls too."""
 
@@ -115,6 +116,21 @@ def covered(operation: str, context: Context) -> Covered:
     elif scope.name in _SCOPES:
         return _SCOPES[scope.name]
     return _by_caller(operation) if may_be_near() else NOTHING
+
+
+def covered_by_any(operation: str, context: Context) -> Covered:
+    """Return what `covered` does; and the span alone where the current one is of a model call, whoever made it.
+
+    For requests of clients that are not instrumented here: whose instrumentations there are is not known either.
+    """
+    found = covered(operation, context)
+    if found is not NOTHING:
+        return found
+    attributes: Mapping[str, Any] = getattr(trace.get_current_span(context), "attributes", None) or {}
+    theirs = attributes.get(names.GEN_AI_OPERATION_NAME)
+    same = theirs == operation or (theirs in INFERENCE_OPERATIONS and operation in INFERENCE_OPERATIONS)
+    others = attributes.get("openinference.span.kind") in _OPENINFERENCE_KINDS or "llm.request.type" in attributes
+    return _SPAN if same or others else NOTHING
 
 
 def may_be_near() -> bool:

@@ -39,8 +39,8 @@ class Patches:
         self.active = False
         """Whether the replacements do anything; one that could not be taken out again passes calls through."""
 
-    def replace(self, owner: type, name: str, make: Make) -> bool:
-        """Replace a method that the class itself defines; say whether it was there to be replaced."""
+    def replace(self, owner: type | ModuleType, name: str, make: Make) -> bool:
+        """Replace a method that the class, or a function that the module has itself; say whether it was there."""
         original = owner.__dict__.get(name)
         if not callable(original) or not hasattr(original, "__get__"):
             return False

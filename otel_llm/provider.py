@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from otel_llm_semconv.providers import HOST_RULES, PROVIDER_PORTS
+import os
+from urllib.parse import urlsplit
+
+from otel_llm_semconv.environment import OLLAMA_HOST
+from otel_llm_semconv.providers import HOST_RULES, PROVIDER_PORTS, Provider
+
+_PORTS = {"http": 80, "https": 443, "": 11434}
+_HERE = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "::"})
+"""Names of this machine: a server that listens everywhere is reached by any of them."""
 
 
 def provider_of(host: str | None, port: int | None, default: str) -> str:
@@ -15,4 +23,23 @@ def provider_of(host: str | None, port: int | None, default: str) -> str:
         for rule in HOST_RULES:
             if name.startswith(rule.prefix) and name.endswith(rule.suffix):
                 return rule.provider
+        if _is_ollama(name, port):
+            return Provider.OLLAMA
     return PROVIDER_PORTS.get(port or 0, default)
+
+
+def _is_ollama(host: str, port: int | None) -> bool:
+    """Whether ``OLLAMA_HOST`` names this server, in any form that Ollama's own clients take.
+
+    Source: ``_parse_host`` of ollama-python 0.6.3.
+    """
+    own = os.environ.get(OLLAMA_HOST, "").strip()
+    if not own:
+        return False
+    try:
+        url = urlsplit(own if "://" in own else f"//{own}")
+        theirs = url.port or _PORTS.get(url.scheme)
+    except ValueError:
+        return False
+    name = url.hostname or "127.0.0.1"
+    return theirs == port and (name == host or (name in _HERE and host in _HERE))

@@ -19,6 +19,7 @@ from otel_llm import config, exporters, sdk
 from otel_llm.audience import is_proxy
 from otel_llm.config import CallHook, Capture, ContentHook, Settings
 from otel_llm.faults import guarded
+from otel_llm.http_rules import HttpRules
 from otel_llm.ledger import Ledger
 from otel_llm.overdue import settle
 from otel_llm.sdk import Providers
@@ -120,6 +121,8 @@ def instrument(
     max_series: int | None = None,
     labels: Mapping[str, str] | None = None,
     inject_usage: bool | None = None,
+    http_rules: HttpRules | None = None,
+    http_spans: bool | None = None,
     content_hook: ContentHook | None = None,
     call_hook: CallHook | None = None,
 ) -> Handle:
@@ -141,6 +144,10 @@ def instrument(
         labels: labels of every call; ``OTEL_LLM_LABELS``.
         inject_usage: whether to ask OpenAI's servers for the token counts of streams, and to hide the chunk that brings
             them from the caller; ``OTEL_LLM_OPENAI_INJECT_USAGE``.
+        http_rules: which requests of `httpx` and `httpx2` are LLM calls, besides those that are recognised: the path
+            of a TOML file, or its rules as a list of mappings; ``OTEL_LLM_HTTP_RULES``.
+        http_spans: whether the HTTP requests inside LLM calls have spans and metrics of their own, as by default;
+            ``OTEL_LLM_HTTP_SPANS``.
         content_hook: sees captured content before it is recorded, and returns what may be kept of it.
         call_hook: sees each finished `Call`; may add span attributes to it, or drop it.
 
@@ -159,6 +166,7 @@ def instrument(
         "max_series": max_series,
         "labels": labels,
         "inject_usage": inject_usage,
+        "http_spans": http_spans,
         "content_hook": content_hook,
         "call_hook": call_hook,
     }
@@ -168,9 +176,12 @@ def instrument(
             max_series=max_series,
             labels=labels,
             inject_usage=inject_usage,
+            http_rules=http_rules,
+            http_spans=http_spans,
             content_hook=content_hook,
             call_hook=call_hook,
         )
+        asked["http_rules"] = None if http_rules is None else settings.http_rules
         config.check_providers(
             tracer_provider=tracer_provider, meter_provider=meter_provider, logger_provider=logger_provider
         )

@@ -7,7 +7,6 @@ garbage collector.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
@@ -25,6 +24,8 @@ from otel_llm_semconv.values import StreamOutcome
 
 _TAIL = 4
 """Chunks kept from the end of a stream: usage and finish reason stand there. More would only fill the caches."""
+_MOST_ASIDE = 128
+"""Pieces of a stream that are put aside before they are split into events."""
 
 
 _open: WeakSet[Tap] = WeakSet()
@@ -53,6 +54,7 @@ class Tap:
         "hunting",
         "last_at",
         "longest_gap",
+        "pieces",
         "tail",
     )
 
@@ -69,6 +71,8 @@ class Tap:
         """Whether we asked for a chunk with usage that the caller does not expect."""
         self.body: Body | None = None
         """Reader of the bytes, where the caller reads them himself."""
+        self.pieces: list[bytes] = []
+        """Bytes that have not been split into events yet."""
         self.busy = False
         """Whether a read is under way, so that a close is the stream's own."""
         self.count = 0
@@ -100,7 +104,7 @@ class Tap:
             self.longest_gap = 0.0
             call.first_chunk_at = now
         try:
-            if self._format.has_text(_decoded(chunk)):
+            if self._format.has_text(chunk if self.body is None else self.body.decode(chunk)):
                 self.hunting = False
                 call.first_text_at = now
         except Exception:
@@ -108,15 +112,53 @@ class Tap:
             faults.fault("has_text")
 
     def passed(self, data: bytes) -> None:
-        """Take note of bytes on their way to a caller who reads them himself."""
+        """Take note of bytes on their way to a caller who reads them himself, while it is not clear what they are."""
         body = self.body
-        if body is not None:
-            try:
-                for event in body.feed(data):
-                    self.saw(event)
-            except Exception:
-                self.body = None
-                faults.fault("body")
+        if body is None:
+            return
+        try:
+            for event in body.feed(data):
+                self.saw(event)
+            if not body.may_stream:
+                self.hunting = False
+        except Exception:
+            self.body = None
+            faults.fault("body")
+
+    def split(self, *, over: bool = False) -> None:
+        """Split the bytes that were put aside into events; where the stream is over, all of them."""
+        body = self.body
+        pieces = self.pieces
+        data = b"".join(pieces)
+        pieces.clear()
+        if body is None:
+            return
+        try:
+            if data:
+                last = self.tail.maxlen
+                if last is None:
+                    events = body.feed(data)
+                    count = len(events)
+                else:
+                    count, events = body.skim(data, last)
+                self.count += count
+                self.tail.extend(events)
+            if over:
+                events = body.rest()
+                self.count += len(events)
+                self.tail.extend(events)
+        except Exception:
+            self.body = None
+            faults.fault("body")
+
+    def let_go(self) -> None:
+        """Have no part in the call any more, which another answer ends."""
+        self._call = None
+
+    def given_up(self, *, dropped: bool) -> None:
+        """End the stream that its reader has closed, or dropped."""
+        self.left()
+        self._end_anywhere(StreamOutcome.ABANDONED if dropped else StreamOutcome.CLOSED)
 
     def left(self) -> None:
         """Take note that the reader left his loop; he may come back."""
@@ -134,7 +176,7 @@ class Tap:
         """End the stream because it was closed, unless that is part of a read."""
         if self.busy or self._call is None:
             return
-        if self.body is not None and self.body.finished:
+        if self.body is not None and self._was_last(self.body):
             outcome = StreamOutcome.COMPLETED
         elif isinstance(sys.exc_info()[1], GeneratorExit):
             # The generator below was dropped, not closed by hand.
@@ -142,6 +184,18 @@ class Tap:
         else:
             outcome = StreamOutcome.CLOSED
         self._end_anywhere(outcome)
+
+    def _was_last(self, body: Body) -> bool:
+        """Whether the last event says that the stream is done."""
+        self.split()
+        if body.finished:
+            return True
+        is_last = self._format.is_last
+        try:
+            return is_last is not None and bool(self.tail) and is_last(body.decode(self.tail[-1]))
+        except Exception:
+            faults.fault("is_last")
+            return False
 
     def __del__(self) -> None:
         # While the interpreter shuts down there is nothing left to record with.
@@ -179,20 +233,27 @@ class Tap:
         self._telemetry.end(call, error, at)
 
     def _read(self, call: Call, outcome: str | None) -> None:
+        body = self.body
+        if body is not None:
+            self.split(over=True)
+            if not body.is_stream:
+                call.first_chunk_at = call.first_text_at = None
+                answer = body.answer()
+                if answer is not None:
+                    read_answer(self._telemetry, self._format, call, answer)
+                elif body.may_stream:  # nothing of it was read
+                    call.streamed, call.stream_outcome = True, outcome
+                return
         call.chunks = self.count
         call.last_chunk_at = self.last_at
         call.longest_gap = self.longest_gap
-        body = self.body
-        if body is not None and not body.is_stream:
-            answer = body.answer()
-            if answer is not None:
-                read_answer(self._telemetry, self._format, call, answer)
-            return
         call.streamed = True
         call.stream_outcome = outcome
-        chunks = [_decoded(chunk) for chunk in self.tail]
-        if self.count and self.tail[0] is not self._first:
-            chunks.insert(0, _decoded(self._first))
+        chunks = list(self.tail)
+        if self.count and self._first is not None and chunks[0] is not self._first:
+            chunks.insert(0, self._first)
+        if body is not None:
+            chunks = [body.decode(chunk) for chunk in chunks]
         self._format.read_chunks(call, chunks)
         if self._telemetry.captures_content and self._format.read_chunks_content is not None:
             self._format.read_chunks_content(call, chunks)
@@ -203,16 +264,6 @@ def read_answer(telemetry: Telemetry, format: Format, call: Call, answer: object
     format.read_answer(call, answer)
     if telemetry.captures_content and format.read_answer_content is not None:
         format.read_answer_content(call, answer)
-
-
-def _decoded(chunk: object) -> object:
-    """Decode what was kept of a raw stream as bytes."""
-    if isinstance(chunk, bytes):
-        try:
-            return json.loads(chunk)
-        except ValueError:
-            return None
-    return chunk
 
 
 class _Watch:
@@ -228,11 +279,26 @@ class _Watch:
         return getattr(self._stream, name)
 
     def _bytes(self) -> Iterator[bytes]:
-        """Hand on the bytes; only where the caller reads them himself, else nothing stands in between."""
+        """Hand on the bytes; only where the caller reads them himself, else nothing stands in between.
+
+        Until the first text, each piece is read at once. Then only its time is taken, as the gaps are those between
+        pieces.
+        """
         tap = self.tap
+        pieces = tap.pieces
         try:
             for data in self._stream:
-                tap.passed(data)
+                if tap.hunting:
+                    tap.passed(data)
+                else:
+                    now = perf_counter()
+                    gap = now - tap.last_at
+                    if gap > tap.longest_gap:
+                        tap.longest_gap = gap
+                    tap.last_at = now
+                    pieces.append(data)
+                    if len(pieces) == _MOST_ASIDE:
+                        tap.split()
                 yield data
         except GeneratorExit:
             raise
@@ -246,14 +312,26 @@ class _Watch:
     async def _abytes(self) -> AsyncIterator[bytes]:
         """Hand on the bytes; `_bytes` for asyncio."""
         tap = self.tap
+        pieces = tap.pieces
         try:
             async for data in self._stream:
-                tap.passed(data)
+                if tap.hunting:
+                    tap.passed(data)
+                else:
+                    now = perf_counter()
+                    gap = now - tap.last_at
+                    if gap > tap.longest_gap:
+                        tap.longest_gap = gap
+                    tap.last_at = now
+                    pieces.append(data)
+                    if len(pieces) == _MOST_ASIDE:
+                        tap.split()
                 yield data
         except GeneratorExit:
             raise
         except BaseException as error:
-            if not tap.busy:
+            # What is thrown in here, and comes from no frame below, is for a generator whose end was to be awaited.
+            if not tap.busy and error.__traceback__ is not None and error.__traceback__.tb_next is not None:
                 tap.fail(error)
             raise
         if not tap.busy:
@@ -306,9 +384,13 @@ def watch(response: Any, tap: Tap) -> bool:
 
 
 def tap_of(response: object) -> Tap | None:
-    """Return the tap of a response whose stream is watched."""
+    """Return the tap of a response whose stream is watched, be it below a stream of the client's own."""
     stream = getattr(response, "stream", None)
-    return stream.tap if isinstance(stream, _Watch) else None
+    if isinstance(stream, _Watch):
+        return stream.tap
+    # So does `anthropic` 2 keep it, where it ends a span of its own with the stream.
+    below = getattr(stream, "_body", None) or getattr(stream, "_async_body", None)
+    return below.tap if isinstance(below, _Watch) else None
 
 
 # What stands in place of the client's own loops. Nothing here touches a chunk on its way to the reader. The two

@@ -71,7 +71,7 @@ class Telemetry:
         self.injects_usage = settings.inject_usage
         self.captures_content = settings.capture is not Capture.NO_CONTENT
         self.spans = spans
-        self._begin_span = spans.begin
+        self._begin_span = spans.begin if settings.http_spans else spans.begin_quietly
         # The span comes last, so that the others still see it open.
         sinks: list[tuple[str, _Sink]] = [("ledger", ledger.end), ("metrics", metrics.end)]
         if events is not None:

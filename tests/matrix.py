@@ -33,13 +33,34 @@ def _client(version: str) -> Overlay:
     return Overlay("tests/openai tests/httpx", (f"openai=={version}", "httpx<0.28"))
 
 
-OTHERS = "tests/frameworks/test_instrumentations.py"
+def _kin(client: str, *also: str) -> Overlay:
+    """Return a client that is made like `openai`."""
+    return Overlay(
+        "tests/family tests/anthropic tests/httpx/test_everything.py" if "anthropic" in client else "tests/family",
+        (client, *also),
+    )
+
+
+OLLAMA = "tests/ollama"
+OTHERS = "tests/frameworks/test_instrumentations.py tests/httpx/test_everything.py"
 AROUND = "tests/frameworks/test_instrumented_langchain.py"
 MATRIX = {
     "openai-1.26.0": _client("1.26.0"),
     "openai-1.66.0": _client("1.66.0"),
     "openai-1.109.1": _client("1.109.1"),
     "openai-2.54.0": _client("2.54.0"),
+    "anthropic-0.25.0": _kin("anthropic==0.25.0", "httpx<0.28"),
+    "anthropic-1.17.0": _kin("anthropic==1.17.0"),
+    "anthropic-2.12.0": _kin("anthropic==2.12.0"),
+    "groq-0.4.0": _kin("groq==0.4.0", "httpx<0.28"),
+    "groq-1.7.0": _kin("groq==1.7.0"),
+    "together-2.0.0": _kin("together==2.0.0"),
+    "together-3.1.1": _kin("together==3.1.1"),
+    "cerebras-1.0.0": _kin("cerebras-cloud-sdk==1.0.0", "httpx<0.28"),
+    "cerebras-1.91.0": _kin("cerebras-cloud-sdk==1.91.0"),
+    "ollama-0.3.3": Overlay(OLLAMA, ("ollama==0.3.3", "httpx<0.28")),
+    "ollama-0.4.9": Overlay(OLLAMA, ("ollama==0.4.9",)),
+    "ollama-0.5.4": Overlay(OLLAMA, ("ollama==0.5.4",)),
     "langchain-openai": Overlay("tests/frameworks/test_langchain.py", ("langchain-openai==1.7.3",)),
     "instructor": Overlay("tests/frameworks/test_instructor.py", ("instructor==1.17.0",)),
     "pydantic-ai": Overlay("tests/frameworks/test_pydantic_ai.py", ("pydantic-ai-slim[openai]==2.68.0",)),

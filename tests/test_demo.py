@@ -44,6 +44,12 @@ demo
   embeddings
     embeddings text-embedding-3-small
       POST 200
+  ollama's client
+    chat llama3.2
+      POST 200
+  bare httpx
+    chat gpt-5
+      POST 200
   failing
     chat no-such-model
       POST 404
@@ -109,6 +115,7 @@ def test_the_trace_tells_what_came_of_the_calls(demo: dict[str, str]) -> None:
     assert re.search(r"chat gpt-5 +\d+ ms +6 +8  stop, 11 chunks, first text \d+ ms\n", trace)
     assert re.search(r"chat gpt-5 +\d+ ms +left at chunk 4, first text \d+ ms\n", trace)
     assert re.search(r"chat gpt-5 +\d+ ms +6 +24  stop, 16 reasoning tokens\n", trace)
+    assert re.search(r"chat llama3.2 +\d+ ms +6 +8  stop, 9 chunks, first text \d+ ms\n", trace)
     assert re.search(r"chat no-such-model +\d+ ms +openai.NotFoundError\n", trace)
     assert re.search(r"chat gpt-5 +\d+ ms +6 +8  2 retries, stop\n", trace)
 
@@ -116,13 +123,13 @@ def test_the_trace_tells_what_came_of_the_calls(demo: dict[str, str]) -> None:
 def test_the_measurements_add_up(demo: dict[str, str]) -> None:
     """What was read back from the page is the sum of what the server answered."""
     table = demo["Measured"]
-    assert row(table, "calls") == ["8", "1", "1"]
-    assert row(table, "failed") == ["0", "1", "0"]
-    assert row(table, "retries") == ["2", "-", "-"]
-    assert row(table, "tokens in") == ["42", "-", "7"]
-    assert row(table, "read from cache") == ["21", "-", "-"]
-    assert row(table, "tokens out") == ["68", "-", "-"]
-    assert row(table, "spent on reasoning") == ["16", "-", "-"]
+    assert row(table, "calls") == ["9", "1", "1", "1"]
+    assert row(table, "failed") == ["0", "0", "1", "0"]
+    assert row(table, "retries") == ["2", "-", "-", "-"]
+    assert row(table, "tokens in") == ["48", "6", "-", "7"]
+    assert row(table, "read from cache") == ["24", "-", "-", "-"]
+    assert row(table, "tokens out") == ["76", "8", "-", "-"]
+    assert row(table, "spent on reasoning") == ["16", "-", "-", "-"]
 
 
 def test_of_the_page_the_best_lines_are_shown(demo: dict[str, str]) -> None:
@@ -130,7 +137,7 @@ def test_of_the_page_the_best_lines_are_shown(demo: dict[str, str]) -> None:
     page = demo["Metrics page"]
     assert 'gen_ai_client_operation_duration_seconds_count{error_type="openai.NotFoundError",...} 1\n' in page
     assert not re.search("_bucket|# HELP", page)
-    assert len(page.splitlines()) < 25
+    assert len(page.splitlines()) < 30
     assert page.endswith("\nmake demo DEMO=--page  prints all of it\n\n")
 
 
@@ -151,7 +158,7 @@ def test_the_whole_page_is_printed_on_request() -> None:
 def test_the_answers_are_shown(demo: dict[str, str]) -> None:
     """The program gets its answers and its error, with otel-llm in between."""
     calls = demo["Calls"]
-    assert calls.count("The capital of France is Paris, of course.") == 4
+    assert calls.count("The capital of France is Paris, of course.") == 6
     assert "NotFoundError: The model 'no-such-model' does not exist\n" in calls
     assert "The capital of ... and stopped reading\n" in calls
 
@@ -172,8 +179,9 @@ def test_other_server(server: ScriptedServer) -> None:
     assert f"talks to gpt-5 on the server at {server.base_url}." in done.stdout
     found = sections(done.stdout)
     assert re.search(r"retried +left out: only the scripted server fails on demand\n", found["Calls"])
+    assert re.search(r"ollama's client +left out: this server is no Ollama\n", found["Calls"])
     assert "retried" not in found["Trace"]
-    assert row(found["Measured"], "calls") == ["7", "1", "1"]
+    assert row(found["Measured"], "calls") == ["8", "1", "1"]
 
 
 def test_ollama_is_found(server: ScriptedServer) -> None:

@@ -26,6 +26,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import otel_llm
 from otel_llm import config, foreign
 from otel_llm.testing.server import Reply, ScriptedServer
+from otel_llm.wire import formats
 from otel_llm_semconv import attributes, environment, metrics
 from otel_llm_semconv.metrics import Metric
 from otel_llm_semconv.values import Operation
@@ -307,12 +308,17 @@ def test_names_in_modules_exist() -> None:
     defined = _defined()
     others = {value for value in vars(attributes).values() if isinstance(value, str)}
     others |= {metric.name for metric in (*metrics.in_vocabulary("both"), *metrics.OWN)}
+    others |= formats.NAMES.keys()
     checked = 0
     for page in PAGES:
         for quoted in set(re.findall(r"`([\w.]+)(?:\([^`]*\))?`", _prose(page))) - others:
             path, _, name = quoted.rpartition(".")
             module = path.rpartition(".")[2]
-            if module not in defined or name == "py" or quoted.startswith(("openai.", "ollama.", "httpx.")):
+            if (
+                module not in defined
+                or name in ("py", "ai")
+                or quoted.startswith(("openai.", "ollama.", "httpx.", "com."))
+            ):
                 continue
             checked += 1
             assert name in defined[module], f"{page.name}: {quoted}"
@@ -406,8 +412,9 @@ def test_other_instrumentations_table(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_span_attributes_table() -> None:
-    """The table of span attributes has what the readers and the span sink set, and nothing else."""
-    sources = [*(ROOT / "otel_llm" / "wire").glob("*.py"), ROOT / "otel_llm" / "sinks" / "spans.py"]
+    """The table of span attributes has what the record, the readers and the span sink set, and nothing else."""
+    core = ROOT / "otel_llm"
+    sources = [*(core / "wire").glob("*.py"), core / "sinks" / "spans.py", core / "call.py"]
     written = {
         getattr(attributes, name)
         for source in sources

@@ -1,7 +1,6 @@
-"""HTTP client spans and metrics for `httpx` and `httpx2`, by ``opentelemetry-instrumentation-httpx``.
+"""LLM calls over `httpx` and `httpx2` by clients that nobody instruments, and HTTP client spans and metrics for both.
 
-They stand below the span of the LLM call, one for each attempt. LLM calls of clients that nobody instruments are not
-recognised here yet.
+The latter are those of ``opentelemetry-instrumentation-httpx``: one span below that of the LLM call for each attempt.
 """
 
 from __future__ import annotations
@@ -16,23 +15,21 @@ from typing import Any
 from otel_llm.instrumentor import Instrumentor
 from otel_llm.patching import Patches
 from otel_llm.telemetry import Telemetry
+from otel_llm_httpx.contrib import INSTRUMENTORS, import_contrib
 from otel_llm_httpx.guard import guarding
-from otel_llm_httpx.whole import import_whole
 from otel_llm_semconv import environment as variables
 
 __all__ = ["HttpxInstrumentor"]
 
 logger = logging.getLogger("otel_llm")
 
-_CONTRIB = {"httpx": "HTTPXClientInstrumentor", "httpx2": "HTTPX2ClientInstrumentor"}
-"""Contrib's instrumentors by the library that they are for, which is also the name of their entry points."""
 _WRAPPED = (("HTTPTransport", "handle_request"), ("AsyncHTTPTransport", "handle_async_request"))
 
 
 class HttpxInstrumentor(Instrumentor):
-    """Switch contrib's instrumentors on when the application imports a library that they are for."""
+    """Observe each library from when the application imports it, and switch contrib's instrumentor for it on."""
 
-    modules = tuple(_CONTRIB)
+    modules = tuple(INSTRUMENTORS)
 
     _switched_on: tuple[tuple[Any, ModuleType, list[object]], ...] = ()
 
@@ -41,26 +38,25 @@ class HttpxInstrumentor(Instrumentor):
         return ()
 
     def patch(self, module: ModuleType, patches: Patches, telemetry: Telemetry) -> None:
-        """Switch on contrib's instrumentors for the libraries that are imported."""
-        for name in _CONTRIB:
-            import_whole(name)
-        from opentelemetry.instrumentation import httpx as contrib
+        """Patch the clients of the library, and switch contrib's instrumentor for it on."""
+        from otel_llm_httpx.patch import patch
 
+        patch(module, patches, telemetry)
+        contrib = import_contrib()
         written = os.environ.get(variables.OTEL_PYTHON_DISABLED_INSTRUMENTATIONS, "")
         off = {name.strip() for name in written.split(",")}
-        # Contrib imports both libraries, so that we may be inside its own import here, for the one, with the other one
-        # still to come: the last one to come switches on both.
-        for name, cls in _CONTRIB.items():
-            library = sys.modules.get(name)
+        for name, cls in INSTRUMENTORS.items():
             instrumentor: Any = getattr(contrib, cls, None)
-            if library is not None and instrumentor is not None and name not in off:
-                self._switch_on(instrumentor(), library, telemetry)
+            if sys.modules.get(name) is module and instrumentor is not None and name not in off:
+                self._switch_on(instrumentor(), module, telemetry)
 
     def _switch_on(self, instrumentor: Any, library: ModuleType, telemetry: Telemetry) -> None:
         # One library may stand in for the other in sys.modules, as `httpx2.alias_httpx()` has it.
         if instrumentor.is_instrumented_by_opentelemetry or any(library is known for _, known, _ in self._switched_on):
             return
-        with guarding(instrumentor):
+        if not all(hasattr(library, cls) for cls, _ in _WRAPPED):  # as in httpx 1.0
+            return
+        with guarding(instrumentor, silent=not telemetry.settings.http_spans):
             instrumentor.instrument(
                 tracer_provider=telemetry.tracer_provider, meter_provider=telemetry.meter_provider, skip_dep_check=True
             )

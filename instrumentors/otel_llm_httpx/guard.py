@@ -1,30 +1,47 @@
-"""Keep what goes wrong around a request out of it.
+"""Keep what goes wrong around a request out of it, and do what contrib leaves undone.
 
 Contrib's wrappers call the transport in the middle of their own work and let out whatever fails there: a processor, a
 sampler, a propagator or a meter of the application's, or they themselves. So what the transport gave is kept here, and
 handed on whatever becomes of the rest. A request is sent once, with a span or without.
+
+They record no duration of a request that nobody answered; that is done here, on their own instrument.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from time import perf_counter
 from types import TracebackType
 from typing import Any
 
-from otel_llm.faults import fault
+from opentelemetry import propagate
+from opentelemetry.context import Context
+from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
+
+from otel_llm.context import current_context
+from otel_llm.exchange import current_exchange
+from otel_llm.faults import fault, guarded
+from otel_llm_semconv import attributes as names
+from otel_llm_semconv.values import HTTP_METHODS, OTHER_HTTP_METHOD
 
 _PLACE = "http"
+_HISTOGRAM = "duration_histogram_new"
+"""Name of the argument by which a wrapper gets the instrument of the stable conventions, or None."""
 
 
 @contextmanager
-def guarding(instrumentor: Any) -> Generator[None]:
+def guarding(instrumentor: Any, *, silent: bool) -> Generator[None]:
     """Have the contrib instrumentor that is switched on in this block put guarded wrappers in place.
+
+    Args:
+        instrumentor: an instrumentor of contrib's.
+        silent: whether requests inside LLM calls have no spans and no metrics.
 
     Raises:
         AttributeError: its wrappers are not where we know them. Then it is better left off.
     """
-    guards = {name: guard(getattr(instrumentor, name)) for name, guard in _GUARDS.items()}
+    guards = {name: guard(getattr(instrumentor, name), silent) for name, guard in _GUARDS.items()}
     for name, wrapper in guards.items():
         setattr(instrumentor, name, wrapper)
     try:
@@ -35,16 +52,38 @@ def guarding(instrumentor: Any) -> Generator[None]:
 
 
 class _Attempt:
-    """What the transport made of one request."""
+    """What the transport made of one request; it stands in for the instrument, to see whether that is used."""
 
     sent = False
     response: Any = None
     error: BaseException | None = None
     traceback: TracebackType | None = None
     context: BaseException | None = None
+    began_at = 0.0
+    ended_at = 0.0
+    current: Context | None = None
+    _histogram: Any
+    _recorded = False
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._histogram = options.get(_HISTOGRAM)
+        if self._histogram is not None:
+            options[_HISTOGRAM] = self
+
+    def record(self, *args: Any, **kwargs: Any) -> None:
+        """Record for contrib."""
+        self._recorded = True
+        self._histogram.record(*args, **kwargs)
+
+    def begin(self) -> None:
+        """Take the time."""
+        self.sent = True
+        self.began_at = perf_counter()
 
     def keep(self, error: BaseException) -> None:
         """Keep what the transport raises, as it is now."""
+        self.ended_at = perf_counter()
+        self.current = current_context.get()
         self.error, self.traceback, self.context = error, error.__traceback__, error.__context__
 
     def outlive(self, error: BaseException) -> None:
@@ -53,6 +92,27 @@ class _Attempt:
             if not isinstance(error, Exception):
                 raise
             fault(_PLACE)
+
+    @guarded
+    def count(self, args: Any, options: dict[str, Any]) -> None:
+        """Record how long a request took that was not answered, unless contrib did or was not to."""
+        current, self.current = self.current, None
+        if self._histogram is None or self._recorded or not isinstance(self.error, Exception):
+            return
+        request = args[0]
+        excluded = options.get("excluded_urls")
+        if not is_http_instrumentation_enabled() or (excluded and excluded.url_disabled(str(request.url))):
+            return
+        method: str = request.method
+        attributes: dict[str, str | int] = {
+            names.HTTP_REQUEST_METHOD: method if method in HTTP_METHODS else OTHER_HTTP_METHOD,
+            names.ERROR_TYPE: type(self.error).__qualname__,
+        }
+        if request.url.host:
+            attributes[names.SERVER_ADDRESS] = request.url.host
+        if request.url.port:
+            attributes[names.SERVER_PORT] = request.url.port
+        self._histogram.record(self.ended_at - self.began_at, attributes, current)
 
     def reraise(self) -> None:
         """Raise what the transport raised, as it was then."""
@@ -74,12 +134,30 @@ class _Attempt:
             del error, traceback, context, wrapper
 
 
-def _guard(wrapper: Callable[..., Any]) -> Callable[..., Any]:
+def _is_ours() -> bool:
+    """Whether a request is sent inside an LLM call that is observed."""
+    exchange = current_exchange.get()
+    return exchange is not None and not exchange.idle
+
+
+@guarded
+def _propagate(args: Any) -> None:
+    """Tell the server of the trace all the same."""
+    request = args[0]
+    headers = type(request.headers)(request.headers)
+    propagate.inject(headers)
+    request.headers = headers
+
+
+def _guard(wrapper: Callable[..., Any], silent: bool) -> Callable[..., Any]:
     def handle(wrapped: Any, instance: Any, args: Any, kwargs: Any, **options: Any) -> Any:
-        attempt = _Attempt()
+        if silent and _is_ours():
+            _propagate(args)
+            return wrapped(*args, **kwargs)
+        attempt = _Attempt(options)
 
         def send(*args: Any, **kwargs: Any) -> Any:
-            attempt.sent = True
+            attempt.begin()
             try:
                 attempt.response = response = wrapped(*args, **kwargs)
             except BaseException as error:
@@ -92,18 +170,22 @@ def _guard(wrapper: Callable[..., Any]) -> Callable[..., Any]:
         except BaseException as error:
             attempt.outlive(error)
             response = attempt.response
+            attempt.count(args, options)
         attempt.reraise()
         return response if attempt.sent else wrapped(*args, **kwargs)
 
     return handle
 
 
-def _aguard(wrapper: Callable[..., Any]) -> Callable[..., Any]:
+def _aguard(wrapper: Callable[..., Any], silent: bool) -> Callable[..., Any]:
     async def handle(wrapped: Any, instance: Any, args: Any, kwargs: Any, **options: Any) -> Any:
-        attempt = _Attempt()
+        if silent and _is_ours():
+            _propagate(args)
+            return await wrapped(*args, **kwargs)
+        attempt = _Attempt(options)
 
         async def send(*args: Any, **kwargs: Any) -> Any:
-            attempt.sent = True
+            attempt.begin()
             try:
                 attempt.response = response = await wrapped(*args, **kwargs)
             except BaseException as error:
@@ -116,6 +198,7 @@ def _aguard(wrapper: Callable[..., Any]) -> Callable[..., Any]:
         except BaseException as error:
             attempt.outlive(error)
             response = attempt.response
+            attempt.count(args, options)
         attempt.reraise()
         return response if attempt.sent else await wrapped(*args, **kwargs)
 

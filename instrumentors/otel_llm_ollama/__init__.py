@@ -1,7 +1,4 @@
-"""Instrument the `ollama` client, 0.4 and later: chat, generate and embed that are not streamed.
-
-Streams pass untouched and are not recorded yet.
-"""
+"""Instrument the `ollama` client, 0.3.3 and later, sync and async."""
 
 from __future__ import annotations
 
@@ -16,13 +13,13 @@ __all__ = ["OllamaInstrumentor"]
 
 
 class OllamaInstrumentor(Instrumentor):
-    """Calls of every `ollama` client, seen where all of them pass: the client's ``_request``."""
+    """Every call of every `ollama` client, seen where all of them pass: its ``_request`` and ``_request_raw``."""
 
     modules = ("ollama._client",)
 
     def instrumentation_dependencies(self) -> Collection[str]:
         """Return the versions of the client that are known to work."""
-        return ("ollama >= 0.4",)
+        return ("ollama >= 0.3.3",)
 
     def patch(self, module: ModuleType, patches: Patches, telemetry: Telemetry) -> None:
         """Patch the client classes."""

@@ -1,4 +1,4 @@
-"""Where the `openai` client is patched: a few choke points through which every call of every version passes.
+"""Where `openai` and its kin are patched: a few choke points through which every call of every version passes.
 
 ``request`` runs once per logical call, ``_process_response`` once per answer, ``_should_retry`` and
 ``_calculate_retry_timeout`` once per failed attempt, and the iteration methods of the stream classes once per stream.
@@ -9,32 +9,37 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from otel_llm.exchange import Exchange, current_exchange, retry_reason
 from otel_llm.faults import guarded
 from otel_llm.patching import Patches, subclasses
-from otel_llm.shells import aaround, around
+from otel_llm.shells import Begin, aaround, around
 from otel_llm.streams import aobserve, aobserve_next, observe, observe_next, tap_of
 from otel_llm.telemetry import Telemetry
 from otel_llm.wire import Format
 from otel_llm.wire.fields import field
-from otel_llm.wire.openai import CHAT, COMPLETIONS, EMBEDDINGS, FORMATS
+from otel_llm.wire.openai import EMBEDDINGS
 from otel_llm.wire.openai_endpoints import endpoint
 from otel_llm.wire.openai_paths import template_of
+from otel_llm_openai.family import CLIENTS, Client
+from otel_llm_openai.own_spans import fold
 from otel_llm_openai.server import server_of, server_of_url
 from otel_llm_openai.usage import ask, hide
 
 _RAW_HEADER = "X-Stainless-Raw-Response"
 _SIMPLE_LOOP = ("_iterator",)
 """Names in the code of an ``__iter__`` that only hands on what ``_iterator`` gives; such a loop can be replaced."""
+_OBSERVED_LOOP = ("_iterator", "_observer", "item")
+"""The same of `anthropic` 2, whose loop also tells the observer that stands for a span of its own, if there is one."""
 
 
 def patch(module: ModuleType, patches: Patches, telemetry: Telemetry) -> None:
-    """Patch the base classes of the client in ``openai._base_client`` and its stream classes."""
+    """Patch the base classes of a client in its ``_base_client``, and its stream classes."""
     sync_client, async_client = module.SyncAPIClient, module.AsyncAPIClient
-    shells = around(patches, telemetry, _begin), aaround(patches, telemetry, _begin)
+    begin = _begins(CLIENTS[module.__name__.removesuffix("._base_client")])
+    shells = around(patches, telemetry, begin), aaround(patches, telemetry, begin)
     for base, make in zip((sync_client, async_client), shells, strict=True):
         original = base.__dict__["request"]
         patches.replace(base, "request", make)
@@ -52,35 +57,41 @@ def patch(module: ModuleType, patches: Patches, telemetry: Telemetry) -> None:
     patches.replace(module.Stream, "__next__", _next)
     patches.replace(module.AsyncStream, "__aiter__", _aiter)
     patches.replace(module.AsyncStream, "__anext__", _anext)
+    fold(module, patches)
 
 
-def _begin(exchange: Exchange, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Begin a call by the format of its path."""
-    options = args[1] if len(args) > 1 else kwargs["options"]
-    url: str = options.url
-    format = FORMATS.get(url)
-    body: dict[str, Any] | None = options.json_data
-    server = server_of(client)
-    if format is None or options.method.lower() != "post":
-        url = str(url)
-        format, body = _format_of(client, options, url)
-        if "://" in url.partition("?")[0]:
-            server = server_of_url(url)
-    if options.extra_json and isinstance(body, dict):
-        body = {**body, **options.extra_json}
-    if format is EMBEDDINGS and isinstance(body, dict):
-        body = _without_default_encoding(options, body)
-    headers: dict[str, Any] | None = options.headers
-    raw = isinstance(headers, dict) and bool(headers.get(_RAW_HEADER))
-    exchange.begin(format, server, body, raw=raw)
-    if exchange.telemetry.injects_usage and exchange.recording and not raw and format in (CHAT, COMPLETIONS):
-        exchange.asked = ask(options)
+def _begins(client: Client) -> Begin:
+    """Return what begins a call of a client by the format of its path."""
+    provider, formats, _, _, counted_on_request = client
+
+    def begin(exchange: Exchange, own: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        options = args[1] if len(args) > 1 else kwargs["options"]
+        url: str = options.url
+        format = formats.get(url)
+        body: dict[str, Any] | None = options.json_data
+        server = server_of(own, provider)
+        if format is None or options.method.lower() != "post":
+            url = str(url)
+            format, body = _format_of(client, own, options, url)
+            if "://" in url.partition("?")[0]:
+                server = server_of_url(url, provider)
+        if options.extra_json and isinstance(body, dict):
+            body = {**body, **options.extra_json}
+        if format is EMBEDDINGS and isinstance(body, dict):
+            body = _without_default_encoding(options, body)
+        headers: dict[str, Any] | None = options.headers
+        raw = isinstance(headers, dict) and bool(headers.get(_RAW_HEADER))
+        exchange.begin(format, server, body, raw=raw)
+        if exchange.telemetry.injects_usage and exchange.recording and not raw and format in counted_on_request:
+            exchange.asked = ask(options)
+
+    return begin
 
 
-def _format_of(client: Any, options: Any, url: str) -> tuple[Format, dict[str, Any]]:
+def _format_of(client: Client, own: Any, options: Any, url: str) -> tuple[Format, dict[str, Any]]:
     """Return the format of any endpoint, and what the request says: in its body, in its query and in its path."""
-    template, ids = template_of(url, str(client._base_url))
-    format, is_known = endpoint(options.method, template)
+    template, ids = template_of(url, str(own._base_url), client.words)
+    format, is_known = endpoint(options.method, template, client.endpoints)
     body: dict[str, Any] | None = options.json_data
     if not isinstance(body, dict):
         body = {}
@@ -154,8 +165,11 @@ def _note_retry(exchange: Exchange, response_headers: object) -> None:
 
 def _chunks(original: Callable[..., Any]) -> Callable[[Any], Any]:
     """Return how to get at a stream's chunks without another layer of iteration, if that can be had."""
-    if original.__code__.co_names == _SIMPLE_LOOP:
+    used = original.__code__.co_names
+    if used == _SIMPLE_LOOP:
         return lambda stream: stream._iterator
+    if used == _OBSERVED_LOOP:
+        return lambda stream: stream._iterator if stream._observer is None else original(stream)
     return original
 
 
@@ -173,12 +187,14 @@ def _iter(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _next(original: Callable[..., Any]) -> Callable[..., Any]:
+    one = _one(original, "__next__")
+
     def __next__(self: Any) -> Any:
         tap = tap_of(getattr(self, "response", None))
         if tap is None:
             return original(self)
         hide(self, tap)
-        return observe_next(tap, self._iterator)
+        return observe_next(tap, one(self))
 
     return __next__
 
@@ -197,11 +213,20 @@ def _aiter(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _anext(original: Callable[..., Any]) -> Callable[..., Any]:
+    one = _one(original, "__anext__")
+
     async def __anext__(self: Any) -> Any:
         tap = tap_of(getattr(self, "response", None))
         if tap is None:
             return await original(self)
         hide(self, tap)
-        return await aobserve_next(tap, self._iterator)
+        return await aobserve_next(tap, one(self))
 
     return __anext__
+
+
+def _one(original: Callable[..., Any], name: str) -> Callable[[Any], Any]:
+    """Return where to take a stream's next chunk from: its iterator, if the stream does no more than that itself."""
+    if original.__code__.co_names == ("_iterator", name):
+        return lambda stream: stream._iterator
+    return lambda stream: SimpleNamespace(**{name: lambda: original(stream)})

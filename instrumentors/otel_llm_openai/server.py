@@ -1,4 +1,4 @@
-"""Whom an `openai` client talks to, worked out once for each base URL."""
+"""Whom a client talks to, worked out once for each base URL."""
 
 from __future__ import annotations
 
@@ -10,39 +10,53 @@ from otel_llm.provider import provider_of
 from otel_llm_semconv.providers import Provider
 
 _PROVIDERS: dict[object, str] = {"bedrock": Provider.AWS_BEDROCK, "vertex": Provider.GCP_VERTEX_AI}
-"""Providers by the names that the client has for them."""
+"""Providers by the names that `openai` has for them."""
+_CLASSES = {
+    "AzureOpenAI": Provider.AZURE_AI_OPENAI,
+    "AsyncAzureOpenAI": Provider.AZURE_AI_OPENAI,
+    "BaseBedrockClient": Provider.AWS_BEDROCK,
+    "BaseMantleClient": Provider.AWS_BEDROCK,
+    "BaseVertexClient": Provider.GCP_VERTEX_AI,
+}
+"""Providers by the class of a client of theirs: two of `openai`, and the bases of those of `anthropic`."""
 _PORTS = {"https": 443, "http": 80}
 _MOST = 1024
 _known: dict[int, tuple[Any, type, Server]] = {}
 """Servers by the identity of the URL object, which is kept so that the identity stays its own."""
 
 
-def server_of(client: Any) -> Server:
-    """Return provider, host and port of the client, by its class and its base URL."""
+def server_of(client: Any, default: str = Provider.OPENAI) -> Server:
+    """Return provider, host and port of the client, by its class and its base URL.
+
+    Args:
+        client: a client of `openai` or of one of its kin.
+        default: the provider where neither tells it.
+    """
     url = client._base_url
     known = _known.get(id(url))
     if known is not None and known[0] is url and known[1] is type(client):
         return known[2]
     host, port = url.host or None, url.port or _PORTS.get(url.scheme)
-    server = Server(_provider(client, host, port), host, port)
+    server = Server(_provider(client, host, port, default), host, port)
     if len(_known) >= _MOST:
         _known.clear()
     _known[id(url)] = (url, type(client), server)
     return server
 
 
-def server_of_url(url: str) -> Server:
+def server_of_url(url: str, default: str = Provider.OPENAI) -> Server:
     """Return provider, host and port of an absolute URL or of a path without a host."""
     parts = urlsplit(url)
     port = parts.port or _PORTS.get(parts.scheme)
-    return Server(provider_of(parts.hostname, port, Provider.OPENAI), parts.hostname, port)
+    return Server(provider_of(parts.hostname, port, default), parts.hostname, port)
 
 
-def _provider(client: Any, host: str | None, port: int | None) -> str:
+def _provider(client: Any, host: str | None, port: int | None, default: str) -> str:
     runtime = getattr(client, "_provider_runtime", None)  # where openai 3.x keeps what ``provider=`` configured
     name = _PROVIDERS.get(getattr(runtime, "name", None))
     if name is not None:
         return name
-    if any(cls.__name__ in ("AzureOpenAI", "AsyncAzureOpenAI") for cls in type(client).__mro__):
-        return Provider.AZURE_AI_OPENAI
-    return provider_of(host, port, Provider.OPENAI)
+    for cls in type(client).__mro__:
+        if cls.__name__ in _CLASSES:
+            return _CLASSES[cls.__name__]
+    return provider_of(host, port, default)

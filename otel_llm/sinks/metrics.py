@@ -129,11 +129,20 @@ class Metrics:
         (self._gap,) = distributions(metrics.OTEL_LLM_CLIENT_CHUNK_GAP)
         (self._longest_gap,) = distributions(metrics.OTEL_LLM_CLIENT_CHUNK_GAP_MAX)
         (self._output_rate,) = distributions(metrics.OTEL_LLM_CLIENT_OUTPUT_RATE)
+        (self._server_rate,) = distributions(metrics.OTEL_LLM_SERVER_OUTPUT_RATE)
+        server_times = (
+            metrics.OTEL_LLM_SERVER_LOAD_DURATION,
+            metrics.OTEL_LLM_SERVER_PROMPT_DURATION,
+            metrics.OTEL_LLM_SERVER_GENERATION_DURATION,
+        )
+        self._server_times = {metric.name: Distribution(meter, metric, settings.max_series) for metric in server_times}
 
     def end(self, call: Call) -> None:
         """Record the call, but for what another instrumentation records of it in ``gen_ai.client.*``."""
         if call.chunks:
             self._record_stream(call)
+        if call.server_times is not None:
+            self._record_server(call, call.server_times)
         if not call.runs_model:
             return
         context = call.context
@@ -196,6 +205,14 @@ class Metrics:
             numbers.append((self._output_rate, call.output_tokens / seconds))
         for histogram, value in numbers:
             histogram.record(value, histogram.attributes(call.series), call.context)
+
+    def _record_server(self, call: Call, times: Mapping[str, float]) -> None:
+        for name, seconds in times.items():
+            histogram = self._server_times[name]
+            histogram.record(seconds, histogram.attributes(call.series), call.context)
+        rate = call.server_output_rate
+        if rate is not None:
+            self._server_rate.record(rate, self._server_rate.attributes(call.series), call.context)
 
 
 def observe(meter: Meter, ledger: Ledger, settings: Settings, observed_already: set[str]) -> None:

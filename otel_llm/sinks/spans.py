@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from opentelemetry.context import Context
+from opentelemetry.context import _SUPPRESS_HTTP_INSTRUMENTATION_KEY, Context
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
@@ -42,6 +42,11 @@ class Spans:
             attributes = {**attributes, **prefixed(call.labels)}
         call.span = self._start_span(name, call.context, SpanKind.CLIENT, attributes, start_time=call.started_at_ns)
         call.context = Context({**(call.context or {}), SPAN_KEY: call.span})
+
+    def begin_quietly(self, call: Call) -> None:
+        """Start the span, with no spans of the HTTP requests below it, whoever makes them."""
+        self.begin(call)
+        call.context = Context({**(call.context or {}), _SUPPRESS_HTTP_INSTRUMENTATION_KEY: True})
 
     def _first(self, call: Call) -> tuple[str, Mapping[str, AttributeValue]]:
         """Return the name of the call's span and the attributes it has from the start."""
@@ -111,6 +116,11 @@ def span_attributes(call: Call) -> dict[str, AttributeValue]:
         first_text = call.time_to_first_text
         if first_text is not None:
             attributes[names.OTEL_LLM_TIME_TO_FIRST_TEXT] = first_text
+    if call.server_times is not None:
+        attributes.update(call.server_times)
+        rate = call.server_output_rate
+        if rate is not None:
+            attributes[names.OTEL_LLM_SERVER_OUTPUT_RATE] = rate
     if call.retry_reasons:
         attributes[names.OTEL_LLM_RETRIES] = len(call.retry_reasons)
     if call.error_type is not None:

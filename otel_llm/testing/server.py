@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from otel_llm.testing import answers
+from otel_llm.testing import answers, anthropic, ollama
 
 
 class Action(Enum):
@@ -241,6 +241,10 @@ class _Connection(asyncio.Protocol):
         self.transport.write(b"0\r\n\r\n")
 
 
+_SPEAKERS: Final = (ollama.answer, answers.answer, anthropic.answer)
+"""Who may have an answer, in this order; their paths differ."""
+
+
 class ScriptedServer:
     """Serve LLM answers from a thread: scripted replies first, then what an OpenAI server might say.
 
@@ -354,10 +358,11 @@ class ScriptedServer:
         if self._script:
             return self._script.popleft()
         try:
-            fields = request.fields
+            fields = {} if request.path.startswith(ollama.BLOBS) else request.fields
             if replies := self._models.get(fields.get("model", "")):
                 return replies.popleft() if len(replies) > 1 else replies[0]
-            answer = answers.answer(request.method, request.path, fields, number, self._words)
+            asked = request.method, request.path, fields, number, self._words
+            answer = next((made for make in _SPEAKERS if (made := make(*asked)) is not None), None)
         except Exception as exc:
             return error(400, message=f"cannot answer this request: {exc!r}")
         match answer:
@@ -365,6 +370,9 @@ class ScriptedServer:
                 return error(404, message=f"Invalid URL ({request.method} {request.path})")
             case bytes():
                 return Reply(body=answer, headers={"content-type": "audio/mpeg"})
+            case ollama.Lines():
+                lines: list[Chunk] = [part for line in answer for part in (self._chunk_delay, f"{json.dumps(line)}\n")]
+                return Reply(chunks=lines[1:], headers={"content-type": "application/x-ndjson"})
             case list():
                 paused = [part for event in answer for part in (self._chunk_delay, event)]
                 return sse(*paused[1:] if self._chunk_delay else answer, done=False)

@@ -1,4 +1,4 @@
-"""Put an answer together from the bytes that pass by: JSON or server-sent events, plain or compressed.
+"""Put an answer together from the bytes that pass by: JSON or a stream of events, plain or compressed.
 
 For callers who read the body themselves (raw and streaming responses, other clients). Every chunk is handed on as it
 came; what is kept of it is bounded.
@@ -6,113 +6,123 @@ came; what is kept of it is bounded.
 
 from __future__ import annotations
 
-import json
-import zlib
+from collections.abc import Callable
 from typing import Any
 
-HEAD = 64 * 1024
-"""Bytes kept of the beginning of a body that is too large to keep."""
-TAIL = 64 * 1024
-"""Bytes kept of its end, where usage stands."""
-WHOLE = 4 * 1024 * 1024
-"""Largest body kept whole."""
+from otel_llm.wire.codings import inflater
+from otel_llm.wire.excerpt import Excerpt, decoded
+from otel_llm.wire.split import Elements, Events, Frames, Lines, Splitter
+
+_SPLITTERS: dict[str, Callable[[], Splitter]] = {
+    "text/event-stream": Events,
+    "application/x-ndjson": Lines,
+    "application/ndjson": Lines,
+    "application/jsonl": Lines,
+    "application/x-jsonl": Lines,
+    "application/jsonlines": Lines,
+    "application/x-jsonlines": Lines,
+    "application/stream+json": Lines,
+    "application/vnd.amazon.eventstream": Frames,
+}
 
 
 class Body:
-    """Collect the bytes of one response as they come over the wire; never raises for odd ones."""
+    """Collect the bytes of one response as they come over the wire; never raises for odd ones.
 
-    def __init__(self, content_type: str, content_encoding: str) -> None:
-        self.is_stream = content_type.partition(";")[0].strip().lower() == "text/event-stream"
-        self.finished = False
+    Args:
+        content_type: the header of the response.
+        content_encoding: that header too, or nothing if the bytes are plain already.
+        asked: whether a stream was asked for; then a body of any other type may turn out to be one.
+    """
+
+    def __init__(self, content_type: str, content_encoding: str, *, asked: bool = False) -> None:
+        make = _SPLITTERS.get(content_type.partition(";")[0].strip().lower())
+        self._split = None if make is None else make()
+        self._guesses = asked and make is None
+        self._lone: list[Any] | None = None
+        """The events so far of a body that is a stream if there is more than one of them."""
+        self._inflate = inflater(content_encoding)
+        self._whole = Excerpt()
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the body is a stream of events, as far as is known."""
+        return self._split is not None and (self._lone is None or len(self._lone) > 1)
+
+    @property
+    def may_stream(self) -> bool:
+        """Whether the body is a stream of events or may turn out to be one."""
+        return self._split is not None or self._guesses
+
+    @property
+    def finished(self) -> bool:
         """Whether the stream said that it is done."""
-        self._inflate = _decompressor(content_encoding)
-        self._kept = bytearray()
-        self._head = b""
-        self._line = bytearray()
-        self._data: list[bytes] = []
-        self._after_cr = False
+        return self._split is not None and self._split.finished
 
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """Take the next bytes and return the data of the stream events that they complete."""
+    def feed(self, chunk: bytes) -> list[Any]:
+        """Take the next bytes and return the stream events that they complete, for `decode`."""
+        data = self._inflated(chunk)
+        if not data:
+            return []
+        if self._split is None:
+            self._whole.add(data)
+            return self._guess(data) if self._guesses else []
+        return self._noted(self._split.feed(data))
+
+    def skim(self, chunks: bytes, last: int) -> tuple[int, list[Any]]:
+        """Take the next bytes and return how many events they complete, and the last few of them: `feed` in bulk."""
+        if self._split is None or self._lone is not None:
+            events = self.feed(chunks)
+            return len(events), events[-last:]
+        return self._split.skim(self._inflated(chunks), last)
+
+    def _inflated(self, data: bytes) -> bytes:
         if self._inflate is None:
-            return []
+            return b""
         try:
-            data = self._inflate(chunk)
-        except zlib.error:
+            return self._inflate(data)
+        except Exception:  # each library has errors of its own
             self._inflate = None
-            return []
-        if self.is_stream:
-            return self._split(data)
-        self._keep(data)
-        return []
+            return b""
+
+    def rest(self) -> list[Any]:
+        """Return the event that the stream ended with, without its end mark."""
+        return [] if self._split is None else self._noted(self._split.rest())
+
+    def decode(self, event: Any) -> object:
+        """Return what an event says, or None."""
+        return None if self._split is None else self._split.decode(event)
 
     def answer(self) -> object:
         """Return the decoded JSON answer, or what is known of it, or None."""
-        if self._head:
-            return _usage_of(self._head + bytes(self._kept))
-        try:
-            return json.loads(bytes(self._kept))
-        except ValueError:
-            return None
+        if self._lone:
+            return self.decode(self._lone[0])
+        return decoded(self._whole.take())
 
-    def _keep(self, data: bytes) -> None:
-        self._kept += data
-        if self._head:
-            del self._kept[:-TAIL]
-        elif len(self._kept) > WHOLE:
-            self._head = bytes(self._kept[:HEAD])
-            del self._kept[:-TAIL]
+    def _noted(self, events: list[Any]) -> list[Any]:
+        if self._lone is not None and len(self._lone) < 2:
+            self._lone += events[:2]
+        return events
 
-    def _split(self, data: bytes) -> list[bytes]:
-        """Split events at empty lines, wherever the chunks are cut (HTML standard, "Server-sent events")."""
-        completed: list[bytes] = []
-        if self._after_cr and data:
-            self._after_cr = False
-            data = data.removeprefix(b"\n")
-        if not data:
-            return completed
-        self._after_cr = data.endswith(b"\r")
-        self._line += data
-        if b"\n" not in data and b"\r" not in data:
-            if len(self._line) > WHOLE:
-                self._line.clear()
-            return completed
-        lines = bytes(self._line).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        self._line = bytearray(lines.pop())
-        for line in lines:
-            if line.startswith(b"data:"):
-                self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
-            elif not line and self._data:
-                event = b"\n".join(self._data)
-                self._data.clear()
-                if event.startswith(b"[DONE]"):
-                    self.finished = True
-                elif not self.finished:
-                    completed.append(event)
-        return completed
-
-
-def _decompressor(content_encoding: str) -> Any:
-    """Return a function from wire bytes to plain bytes, or None for a coding that is not known here."""
-    coding = content_encoding.strip().lower()
-    if coding in ("", "identity"):
-        return bytes
-    if coding in ("gzip", "x-gzip", "deflate"):
-        # 32 + 15: zlib finds out by itself whether a gzip or a zlib header comes.
-        return zlib.decompressobj(32 + 15).decompress
-    return None
-
-
-def _usage_of(text: bytes) -> dict[str, Any] | None:
-    """Find the usage object in a body of which only the beginning and the end were kept."""
-    decoder = json.JSONDecoder()
-    source = text.decode("utf-8", "replace")
-    at = source.rfind('"usage"')
-    if at < 0:
-        return None
-    colon = source.find("{", at)
-    try:
-        usage, _ = decoder.raw_decode(source, colon)
-    except ValueError:
-        return None
-    return {"usage": usage}
+    def _guess(self, data: bytes) -> list[Any]:
+        """Find out what a body is that does not say it: its first byte, or its first line, gives it away."""
+        start = self._whole.first(64).lstrip()[:1]
+        if not start:
+            return []
+        if start == b"[":
+            self._split = Elements()
+        elif start in b"deir:":  # data, event, id, retry, a comment
+            self._split = Events()
+        elif start == b"{":
+            if b"\n" not in data:
+                return []
+            text = self._whole.take().lstrip()
+            self._whole.add(text)
+            line, newline, _ = text.partition(b"\n")
+            if not newline:
+                return []
+            if decoded(line) is not None:
+                self._split = Lines()
+                self._lone = []
+        self._guesses = False
+        return [] if self._split is None else self._noted(self._split.feed(self._whole.take()))

@@ -27,3 +27,5 @@ class Format(NamedTuple):
     """Read the messages of a whole answer."""
     read_chunks_content: Callable[[Call, Sequence[object]], None] | None = None
     """Put the messages of a stream together from all its chunks."""
+    is_last: Callable[[object], bool] | None = None
+    """Whether a chunk says that the stream is done, where the bytes do not."""

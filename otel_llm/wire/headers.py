@@ -13,6 +13,10 @@ _RATE_LIMITS = {
     b"x-ratelimit-limit-requests": metrics.OTEL_LLM_CLIENT_RATELIMIT_REQUESTS_LIMIT.name,
     b"x-ratelimit-remaining-tokens": metrics.OTEL_LLM_CLIENT_RATELIMIT_TOKENS_REMAINING.name,
     b"x-ratelimit-limit-tokens": metrics.OTEL_LLM_CLIENT_RATELIMIT_TOKENS_LIMIT.name,
+    b"anthropic-ratelimit-requests-remaining": metrics.OTEL_LLM_CLIENT_RATELIMIT_REQUESTS_REMAINING.name,
+    b"anthropic-ratelimit-requests-limit": metrics.OTEL_LLM_CLIENT_RATELIMIT_REQUESTS_LIMIT.name,
+    b"anthropic-ratelimit-tokens-remaining": metrics.OTEL_LLM_CLIENT_RATELIMIT_TOKENS_REMAINING.name,
+    b"anthropic-ratelimit-tokens-limit": metrics.OTEL_LLM_CLIENT_RATELIMIT_TOKENS_LIMIT.name,
 }
 _REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id")
 
@@ -29,7 +33,7 @@ def read_request_id(call: Call, headers: Any) -> None:
 def rate_limits(headers: Any) -> dict[str, int]:
     """Return the headroom that the headers tell, by the metric that shows it.
 
-    Source: the ``x-ratelimit-*`` headers of OpenAI's "Rate limits" guide.
+    Source: the ``x-ratelimit-*`` headers of OpenAI's "Rate limits" guide, and Anthropic's ``anthropic-ratelimit-*``.
     """
     told: dict[str, int] = {}
     for name, value in headers.raw:
@@ -37,3 +41,9 @@ def rate_limits(headers: Any) -> dict[str, int]:
         if metric is not None and value.isdigit() and len(value) < 19:
             told[metric] = int(value)
     return told
+
+
+def told_count(call: Call, name: str) -> int | None:
+    """Return a count that a header of the answer tells, or None."""
+    value = None if call.response_headers is None else call.response_headers.get(name)
+    return int(value) if isinstance(value, str) and value.isdecimal() and value.isascii() and len(value) < 19 else None

@@ -17,7 +17,7 @@ from otel_llm.wire.fields import LARGEST, clean, count, field, fields, integer, 
 from otel_llm.wire.format import Format
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv.errors import ErrorType
-from otel_llm_semconv.providers import OPENAI_FLAVOURED
+from otel_llm_semconv.providers import OLLAMA_FINGERPRINT, OPENAI_FLAVOURED, Provider
 from otel_llm_semconv.values import FinishReason, OpenAIApiType, Operation, OutputType
 
 Converter = Callable[[object], Any]
@@ -187,7 +187,18 @@ def read_identity(call: Call, answer: Mapping[str, Any]) -> None:
         call.attributes[names.OPENAI_RESPONSE_SERVICE_TIER] = value
     value = answer.get("system_fingerprint")
     if type(value) is str and value.isascii() and value and call.provider in OPENAI_FLAVOURED:
-        call.attributes[names.OPENAI_RESPONSE_SYSTEM_FINGERPRINT] = value
+        if value == OLLAMA_FINGERPRINT:
+            _is_ollama(call)
+        else:
+            call.attributes[names.OPENAI_RESPONSE_SYSTEM_FINGERPRINT] = value
+
+
+def _is_ollama(call: Call) -> None:
+    """Correct what the server's address did not tell."""
+    attributes = call.attributes
+    for name in (names.OPENAI_API_TYPE, names.OPENAI_REQUEST_SERVICE_TIER, names.OPENAI_RESPONSE_SERVICE_TIER):
+        attributes.pop(name, None)
+    call.provider = attributes[names.GEN_AI_PROVIDER_NAME] = Provider.OLLAMA
 
 
 def read_usage(call: Call, usage: object) -> None:
@@ -337,6 +348,10 @@ def _responses_text(chunk: object) -> bool:
     return text(field(chunk, "type")) in _TEXT_EVENTS
 
 
+def _is_terminal(event: object) -> bool:
+    return field(event, "type") in TERMINAL_EVENTS
+
+
 def no_text(chunk: object) -> bool:
     """Say that no chunk carries text."""
     return False
@@ -371,6 +386,7 @@ RESPONSES = Format(
     content.read_responses_request,
     content.read_responses_answer,
     content.read_responses_chunks,
+    is_last=_is_terminal,
 )
 EMBEDDINGS = Format(
     Operation.EMBEDDINGS,

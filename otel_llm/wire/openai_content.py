@@ -105,7 +105,8 @@ def _chat_message(message: object) -> Message:
     return _message(role, parts + _tool_calls(message))
 
 
-def _tools(tools: object) -> list[dict[str, Any]] | None:
+def read_tools(tools: object) -> list[dict[str, Any]] | None:
+    """Read type and name of each tool that a request offers; of no tools, None."""
     definitions: list[dict[str, Any]] = []
     for tool in items(tools):
         function = field(tool, "function") or tool
@@ -117,7 +118,7 @@ def _tools(tools: object) -> list[dict[str, Any]] | None:
 def read_chat_request(call: Call, body: Mapping[str, Any]) -> None:
     """Read ``messages`` and ``tools``."""
     call.input_messages = [_chat_message(message) for message in items(body.get("messages"))]
-    call.tool_definitions = _tools(body.get("tools"))
+    call.tool_definitions = read_tools(body.get("tools"))
 
 
 def read_chat_answer(call: Call, answer: object) -> None:
@@ -217,7 +218,7 @@ def read_responses_request(call: Call, body: Mapping[str, Any]) -> None:
     instructions = text(body.get("instructions"))
     if instructions:
         call.system_instructions = [_text_part(instructions)]
-    call.tool_definitions = _tools(body.get("tools"))
+    call.tool_definitions = read_tools(body.get("tools"))
 
 
 def read_responses_answer(call: Call, answer: object) -> None:

@@ -218,7 +218,7 @@ _COUNTED = Format(
     no_text,
 )
 _RUN_MADE = Format(Operation.INVOKE_AGENT, _asks(_RUN), _read_run, _read_run_chunks, _run_text)
-_AGENT_MADE = Format(Operation.CREATE_AGENT, _asks(_AGENT, runs_model=False), _read_agent, read_nothing, no_text)
+AGENT_MADE = Format(Operation.CREATE_AGENT, _asks(_AGENT, runs_model=False), _read_agent, read_nothing, no_text)
 _SEARCHED = Format(Operation.RETRIEVAL, _asks(_SEARCH, runs_model=False), _read_id, read_nothing, no_text)
 _VIDEO = Format(Operation.CREATE_VIDEO, _asks({}, runs_model=False), _read_answer, read_nothing, no_text)
 
@@ -239,8 +239,8 @@ ENDPOINTS: dict[str, Format] = {
     "POST /threads/runs": _RUN_MADE,
     "POST /threads/{id}/runs": _RUN_MADE,
     "POST /threads/{id}/runs/{id}/submit_tool_outputs": _RUN_MADE,
-    "POST /assistants": _AGENT_MADE,
-    "POST /agents": _AGENT_MADE,
+    "POST /assistants": AGENT_MADE,
+    "POST /agents": AGENT_MADE,
     "POST /vector_stores/{id}/search": _SEARCHED,
     "POST /videos": _VIDEO,
     "POST /videos/edits": _VIDEO,
@@ -253,12 +253,12 @@ _MOST_OTHERS = 1024
 _others: dict[str, Format] = {}
 
 
-def endpoint(method: str, template: str) -> tuple[Format, bool]:
-    """Return the format of an endpoint and whether it is a known one."""
+def endpoint(method: str, template: str, endpoints: Mapping[str, Format] = ENDPOINTS) -> tuple[Format, bool]:
+    """Return the format of an endpoint and whether it is one of the known *endpoints*."""
     method = method.upper()
     method = method if method in HTTP_METHODS else OTHER_HTTP_METHOD
     operation = f"{method} {template}"
-    known = ENDPOINTS.get(operation)
+    known = endpoints.get(operation)
     if known is not None:
         return known, True
     other = _others.get(operation)

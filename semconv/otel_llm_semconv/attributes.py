@@ -408,6 +408,14 @@ OTEL_METRIC_OVERFLOW_LABEL: Final = "otel_metric_overflow"
 """`OTEL_METRIC_OVERFLOW` as a Prometheus label, with the value `true`.
 (string; Prometheus compatibility specification, attributes)"""
 
+# Anthropic: what its own client calls them, since the conventions have no names
+
+ANTHROPIC_REQUEST_SERVICE_TIER: Final = "anthropic.request.service_tier"
+"""Service tier asked for. (string; anthropic-sdk-python 2, spans of its own)"""
+
+ANTHROPIC_RESPONSE_SERVICE_TIER: Final = "anthropic.response.service_tier"
+"""Service tier that was used. (string; anthropic-sdk-python 2, spans of its own)"""
+
 # Ours
 
 OTEL_LLM_RETRIES: Final = "otel_llm.retries"
@@ -421,6 +429,18 @@ OTEL_LLM_REQUEST_ID: Final = "otel_llm.response.request_id"
 
 OTEL_LLM_TIME_TO_FIRST_TEXT: Final = "otel_llm.response.time_to_first_text"
 """Seconds from the start of the call to the first chunk of a stream which carries text. (double; otel-llm, spans)"""
+
+OTEL_LLM_SERVER_LOAD_DURATION: Final = "otel_llm.server.load.duration"
+"""Seconds in which the server loaded the model, by its own clock. (double; otel-llm, spans)"""
+
+OTEL_LLM_SERVER_PROMPT_DURATION: Final = "otel_llm.server.prompt.duration"
+"""Seconds in which the server evaluated the prompt, by its own clock. (double; otel-llm, spans)"""
+
+OTEL_LLM_SERVER_GENERATION_DURATION: Final = "otel_llm.server.generation.duration"
+"""Seconds in which the server generated the answer, by its own clock. (double; otel-llm, spans)"""
+
+OTEL_LLM_SERVER_OUTPUT_RATE: Final = "otel_llm.server.output.rate"
+"""Output tokens per second of generation, by the server's own clock. (double; otel-llm, spans)"""
 
 OTEL_LLM_STREAM_CHUNKS: Final = "otel_llm.stream.chunks"
 """Chunks received from a stream. (int; otel-llm, spans)"""

@@ -75,6 +75,11 @@ OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT: Final = "OTEL_INSTRUMENTATIO
 OTEL_PYTHON_DISABLED_INSTRUMENTATIONS: Final = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
 """Instrumentations not to be loaded, by entry point name; `*` for all (OpenTelemetry Python, zero-code)."""
 
+# Others
+
+OLLAMA_HOST: Final = "OLLAMA_HOST"
+"""Where Ollama's clients find the server, and where it listens (Ollama)."""
+
 # Ours
 
 OTEL_LLM_SEMCONV: Final = "OTEL_LLM_SEMCONV"
@@ -85,6 +90,12 @@ OTEL_LLM_MAX_SERIES: Final = "OTEL_LLM_MAX_SERIES"
 
 OTEL_LLM_OPENAI_INJECT_USAGE: Final = "OTEL_LLM_OPENAI_INJECT_USAGE"
 """`true` to ask for the usage of streams that were not asked for theirs, and to hide it again (otel-llm)."""
+
+OTEL_LLM_HTTP_RULES: Final = "OTEL_LLM_HTTP_RULES"
+"""Path of a TOML file that tells which requests of `httpx` are LLM calls (otel-llm)."""
+
+OTEL_LLM_HTTP_SPANS: Final = "OTEL_LLM_HTTP_SPANS"
+"""`false` for no HTTP spans and metrics inside LLM calls (otel-llm)."""
 
 OTEL_LLM_LABELS: Final = "OTEL_LLM_LABELS"
 """Labels of every call, `key=value,...` (otel-llm)."""

@@ -97,6 +97,12 @@ GAP_BOUNDARIES: Final[tuple[float, ...]] = (
 )
 """Seconds between two chunks (otel-llm): `DURATION_BOUNDARIES` up to 10 s and on down to the gaps of a fast stream."""
 
+SERVER_DURATION_BOUNDARIES: Final[tuple[float, ...]] = (
+    *(0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32),
+    *(0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
+)
+"""Seconds of one phase on a server (otel-llm): `DURATION_BOUNDARIES` and on down to a model that is loaded already."""
+
 RATE_BOUNDARIES: Final[tuple[float, ...]] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 """Output tokens per second (otel-llm): from a model on a small CPU to the fastest hardware; doubling."""
 
@@ -519,6 +525,37 @@ OTEL_LLM_CLIENT_TOKENS: Final = Metric(
 )
 """Tokens of all operations, by `values.TokenKind`."""
 
+OTEL_LLM_SERVER_LOAD_DURATION: Final = Metric(
+    name=attr.OTEL_LLM_SERVER_LOAD_DURATION,
+    kind="histogram",
+    value_type=float,
+    unit="s",
+    description="Time in which the server loaded the model, by its own clock.",
+    attributes=_CALL,
+    boundaries=SERVER_DURATION_BOUNDARIES,
+    vocabularies=("otel_llm",),
+    source="otel-llm",
+)
+"""What a call waits for where the model was not in memory; Ollama tells it of every call."""
+
+OTEL_LLM_SERVER_PROMPT_DURATION: Final = OTEL_LLM_SERVER_LOAD_DURATION._replace(
+    name=attr.OTEL_LLM_SERVER_PROMPT_DURATION,
+    description="Time in which the server evaluated the prompt, by its own clock.",
+)
+"""Evaluation of the prompt."""
+
+OTEL_LLM_SERVER_GENERATION_DURATION: Final = OTEL_LLM_SERVER_LOAD_DURATION._replace(
+    name=attr.OTEL_LLM_SERVER_GENERATION_DURATION,
+    description="Time in which the server generated the answer, by its own clock.",
+)
+"""Generation of the answer."""
+
+OTEL_LLM_SERVER_OUTPUT_RATE: Final = OTEL_LLM_CLIENT_OUTPUT_RATE._replace(
+    name=attr.OTEL_LLM_SERVER_OUTPUT_RATE,
+    description="Output tokens per second of generation, by the server's own clock.",
+)
+"""Speed of generation, free of the network and of a slow reader."""
+
 OTEL_LLM_INTERNAL_FAULTS: Final = Metric(
     name="otel_llm.internal.faults",
     kind="counter",
@@ -583,6 +620,10 @@ OWN: Final = (
     OTEL_LLM_CLIENT_CHUNK_GAP_MAX,
     OTEL_LLM_CLIENT_OUTPUT_RATE,
     OTEL_LLM_CLIENT_TOKENS,
+    OTEL_LLM_SERVER_LOAD_DURATION,
+    OTEL_LLM_SERVER_PROMPT_DURATION,
+    OTEL_LLM_SERVER_GENERATION_DURATION,
+    OTEL_LLM_SERVER_OUTPUT_RATE,
     OTEL_LLM_INTERNAL_FAULTS,
 )
 """Metrics of otel-llm, whatever the vocabulary."""

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 
 class Provider:
-    """Values of `gen_ai.provider.name` (GenAI semantic conventions, registry); `OLLAMA` is a custom one of ours."""
+    """Values of `gen_ai.provider.name` (GenAI semantic conventions, registry), and a few custom ones of ours."""
 
     ANTHROPIC: Final = "anthropic"
     """Anthropic."""
@@ -44,6 +44,14 @@ class Provider:
     """xAI."""
     OLLAMA: Final = "ollama"
     """Ollama, for which the conventions have no value yet."""
+    CEREBRAS: Final = "cerebras"
+    """Cerebras, likewise."""
+    TOGETHER_AI: Final = "together_ai"
+    """Together AI, likewise."""
+    LLAMA_CPP: Final = "llama_cpp"
+    """llama.cpp's server, likewise."""
+    TGI: Final = "tgi"
+    """Text Generation Inference, likewise."""
 
 
 OPENAI_FLAVOURED: Final = frozenset({Provider.OPENAI, Provider.AZURE_AI_OPENAI})
@@ -69,6 +77,9 @@ HOST_RULES: Final = (
     HostRule("", "api.anthropic.com", Provider.ANTHROPIC),
     HostRule("", "api.deepseek.com", Provider.DEEPSEEK),
     HostRule("", "api.groq.com", Provider.GROQ),
+    HostRule("", "api.together.ai", Provider.TOGETHER_AI),
+    HostRule("", "api.together.xyz", Provider.TOGETHER_AI),
+    HostRule("", "api.cerebras.ai", Provider.CEREBRAS),
     HostRule("", "api.x.ai", Provider.X_AI),
     HostRule("", "api.mistral.ai", Provider.MISTRAL_AI),
     HostRule("", "api.perplexity.ai", Provider.PERPLEXITY),
@@ -83,6 +94,9 @@ HOST_RULES: Final = (
     HostRule("", ".ml.cloud.ibm.com", Provider.IBM_WATSONX_AI),
 )
 """Hosts of the well-known providers; the first rule that matches decides."""
+
+OLLAMA_FINGERPRINT: Final = "fp_ollama"
+"""What Ollama says as `system_fingerprint` behind its OpenAI-compatible endpoints."""
 
 PROVIDER_PORTS: Final[Mapping[int, str]] = {11434: Provider.OLLAMA}
 """Ports that name a provider on a host no rule knows."""

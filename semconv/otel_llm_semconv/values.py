@@ -59,6 +59,8 @@ class Operation:
     """Counting the tokens of an input without running a model on it."""
     CREATE_VIDEO: Final = "create_video"
     """Order of a video, which is made after the call."""
+    RERANK: Final = "rerank"
+    """Order of documents by their relevance to a query."""
 
 
 INFERENCE_OPERATIONS: Final = frozenset({Operation.CHAT, Operation.TEXT_COMPLETION, Operation.GENERATE_CONTENT})

@@ -290,10 +290,10 @@ async def treat(style: Style, own: Any, way: str, got: list[Any]) -> None:
         got.append(made)
     elif style.form == "raw":
         if way == "consumed":
-            got.append(made.parse())
+            got.append(await settled(made.parse()))
     elif style.form == "raw, streamed":
         if way != "never read":
-            await _treat_stream(made.parse(), way, got)
+            await _treat_stream(await settled(made.parse()), way, got)
     elif style.form == "stream":
         await _treat_stream(made, way, got)
     else:

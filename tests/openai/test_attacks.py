@@ -210,18 +210,18 @@ with otel_llm.instrument(serve=False):
 stop.set()
 for thread in threads:
     thread.join()
-print(type(sys.modules["httpx"]).__name__, failures[:1])
+print("httpx" in sys.modules, failures[:1])
 """
 
 
 @pytest.mark.skipif(LIBRARY == "httpx", reason="only openai 3 looks for httpx among the modules")
 def test_instrument_while_calls_are_under_way() -> None:
-    """Nothing that `instrument()` imports is met half made by the calls of other threads."""
+    """`instrument()` imports no library that the calls of other threads would meet half made."""
     done = subprocess.run(
         [sys.executable, "-c", DURING_CALLS], capture_output=True, text=True, timeout=120, check=False
     )
 
-    assert (0, "module []") == (done.returncode, done.stdout.strip()), done.stderr
+    assert (0, "False []") == (done.returncode, done.stdout.strip()), done.stderr
 
 
 LEFT_OPEN = """

@@ -16,6 +16,11 @@ WRONG = {
     "OTEL_LLM_MAX_SERIES": ("0", "OTEL_LLM_MAX_SERIES=0: expected a whole number from 1"),
     "OTEL_LLM_LABELS": ("a=b,c", "OTEL_LLM_LABELS='a=b,c': expected key=value,key=value, found 'c'"),
     "OTEL_LLM_OPENAI_INJECT_USAGE": ("yes", "OTEL_LLM_OPENAI_INJECT_USAGE='yes': expected true or false"),
+    "OTEL_LLM_HTTP_RULES": (
+        "/no/such/file",
+        "OTEL_LLM_HTTP_RULES='/no/such/file': cannot be read: No such file or directory",
+    ),
+    "OTEL_LLM_HTTP_SPANS": ("0", "OTEL_LLM_HTTP_SPANS='0': expected true or false"),
     CAPTURE: ("true", f"{CAPTURE}='true': expected one of NO_CONTENT, SPAN_ONLY, EVENT_ONLY, SPAN_AND_EVENT"),
 }
 RIGHT = {
@@ -23,13 +28,14 @@ RIGHT = {
     "OTEL_LLM_MAX_SERIES": " 7 ",
     "OTEL_LLM_LABELS": " team = a , env=b=c,",
     "OTEL_LLM_OPENAI_INJECT_USAGE": " True ",
+    "OTEL_LLM_HTTP_SPANS": " False ",
     CAPTURE: "span_only",
 }
 
 
 def test_the_defaults() -> None:
     """Without keyword and variable, and with an empty variable, there are the documented defaults."""
-    defaults = Settings("released", 2000, {}, False, Capture.NO_CONTENT, None, None)
+    defaults = Settings("released", 2000, {}, False, (), True, Capture.NO_CONTENT, None, None)
 
     assert resolve(environ={}) == defaults
     assert resolve(environ=dict.fromkeys(WRONG, " ")) == defaults
@@ -37,7 +43,7 @@ def test_the_defaults() -> None:
 
 def test_variables_are_read() -> None:
     """Case and blanks around a value do not count."""
-    expected = Settings("both", 7, {"team": "a", "env": "b=c"}, True, Capture.SPAN_ONLY)
+    expected = Settings("both", 7, {"team": "a", "env": "b=c"}, True, (), False, Capture.SPAN_ONLY)
 
     assert resolve(environ=RIGHT) == expected
 
@@ -46,8 +52,16 @@ def test_a_keyword_wins_over_the_environment() -> None:
     """Also where the variable is wrong, and where the keyword is an empty mapping."""
     wrong = {name: value for name, (value, _) in WRONG.items() if name != CAPTURE}
     for environ in (RIGHT, wrong):
-        settings = resolve(semconv="latest", max_series=1, labels={}, inject_usage=False, environ=environ)
-        assert settings[:4] == ("latest", 1, {}, False)
+        settings = resolve(
+            semconv="latest",
+            max_series=1,
+            labels={},
+            inject_usage=False,
+            http_rules=[],
+            http_spans=True,
+            environ=environ,
+        )
+        assert settings[:6] == ("latest", 1, {}, False, (), True)
 
 
 def test_labels_are_a_copy() -> None:

@@ -53,6 +53,10 @@ OWN: Final = {
     "otel_llm.client.chunk.gap.max": ("histogram", "s", CALL),
     "otel_llm.client.output.rate": ("histogram", "{token}/s", CALL),
     "otel_llm.client.tokens": ("counter", "{token}", CALL | {"otel_llm.token.kind"}),
+    "otel_llm.server.load.duration": ("histogram", "s", CALL),
+    "otel_llm.server.prompt.duration": ("histogram", "s", CALL),
+    "otel_llm.server.generation.duration": ("histogram", "s", CALL),
+    "otel_llm.server.output.rate": ("histogram", "{token}/s", CALL),
     "otel_llm.internal.faults": ("counter", "{fault}", {"otel_llm.fault.place"}),
 }
 

@@ -190,7 +190,7 @@ def test_general_names_are_those_of_opentelemetry() -> None:
     ours = {
         name: value
         for name, value in ATTRIBUTES.items()
-        if not name.startswith(("GEN_AI_", "OPENAI_", "OTEL_LLM_", "OTEL_METRIC_OVERFLOW"))
+        if not name.startswith(("ANTHROPIC_", "GEN_AI_", "OPENAI_", "OTEL_LLM_", "OTEL_METRIC_OVERFLOW"))
     }
     assert ours == {name: theirs.get(name) for name in ours}
 

@@ -12,7 +12,7 @@ from otel_llm_semconv import attributes, events, metrics
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(otel_llm_semconv.__file__).parent
 
-OUR_NAMESPACES = ("gen_ai.", "otel_llm.client.", "otel_llm.internal.")
+OUR_NAMESPACES = ("gen_ai.", "otel_llm.client.", "otel_llm.internal.", "otel_llm.server.")
 """Beginnings that no string outside may have, declared or not."""
 
 DECLARED = {

@@ -251,7 +251,14 @@ def test_disabled(zero_code: ZeroCode, port: str, receiver: Receiver, distro: di
 
 @pytest.mark.parametrize(
     ("disabled", "calls", "requests"),
-    [("otel_llm_openai", 0, 3), ("otel_llm_httpx,httpx2", 3, 0), ("httpx2", 3, 0), ("openai", 3, 3), ("*", 0, 0)],
+    [
+        ("otel_llm_openai", 3, 3),  # then they are calls over plain HTTP
+        ("otel_llm_openai,otel_llm_httpx", 0, 3),
+        ("otel_llm_httpx,httpx2", 3, 0),
+        ("httpx2", 3, 0),
+        ("openai", 3, 3),
+        ("*", 0, 0),
+    ],
 )
 def test_instrumentations_can_be_disabled(
     zero_code: ZeroCode, port: str, disabled: str, calls: int, requests: int

@@ -1,0 +1,175 @@
+"""Streams that are generators: two shells, sync and async, that stand for a client's own.
+
+The request of such a stream leaves at the first ``next``, and there its call begins: one that is never read begins
+nothing. What can end it: the last chunk, an exception, ``close()``, or the garbage collector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from functools import partial
+from itertools import chain
+from types import AsyncGeneratorType, GeneratorType
+from typing import Any, TypeAlias
+from weakref import ref
+
+from otel_llm.exchange import Exchange
+from otel_llm.faults import fault
+from otel_llm.patching import Patches
+from otel_llm.streams import Tap, observe
+from otel_llm.telemetry import Telemetry
+
+Begin: TypeAlias = Callable[[Exchange], None]
+"""Begins the exchange, or leaves it alone; it may raise."""
+
+
+def opening(patches: Patches, telemetry: Telemetry, begin: Begin, chunks: Any) -> Any:
+    """Return a generator that stands for the client's *chunks* and has *begin* begin the call at its first ``next``."""
+    if chunks.__class__ is not GeneratorType or not _is_on(patches, telemetry):
+        return chunks
+    request = _Request(patches, telemetry, begin)
+    reader: Any = _read(request, chunks)
+    reader.__name__, reader.__qualname__ = chunks.__name__, chunks.__qualname__
+    request.reader = ref(reader)
+    return reader
+
+
+def aopening(patches: Patches, telemetry: Telemetry, begin: Begin, chunks: Any) -> Any:
+    """Return an async generator that stands for the client's *chunks*; `opening` for asyncio."""
+    if chunks.__class__ is not AsyncGeneratorType or not _is_on(patches, telemetry):
+        return chunks
+    return _AsyncReader(_Request(patches, telemetry, begin), chunks)
+
+
+def _is_on(patches: Patches, telemetry: Telemetry) -> bool:
+    return patches.active and (not telemetry.asleep or telemetry.wakes())
+
+
+class _Request:
+    """The request of one stream, which nobody has asked for yet."""
+
+    reader: ref[Any]
+    """The generator that stands for the client's. One that is dropped is closed, too, but dead here by then."""
+
+    def __init__(self, patches: Patches, telemetry: Telemetry, begin: Begin) -> None:
+        self.exchange = Exchange()
+        self.exchange.telemetry = telemetry
+        self._patches = patches
+        self._begin = begin
+
+    def begin(self) -> None:
+        """Begin the call, or step aside."""
+        try:
+            if self._patches.active:
+                self._begin(self.exchange)
+        except Exception:
+            fault("begin")
+        if self.exchange.idle:
+            self.exchange.step_aside()
+
+
+def _read(request: _Request, chunks: Any) -> Generator[Any, Any, Any]:
+    request.begin()
+    try:
+        first = [next(chunks)]
+    except StopIteration:
+        first = []
+    except BaseException as error:
+        request.exchange.failed(error)
+        raise
+    tap = request.exchange.opened()
+    try:
+        yield from _all(first, chunks) if tap is None else observe(tap, chain(first, chunks))
+    except GeneratorExit:
+        if tap is not None:
+            tap.given_up(dropped=request.reader() is None)
+        raise
+    finally:
+        chunks.close()
+
+
+def _all(first: list[Any], chunks: Any) -> Generator[Any, Any, Any]:
+    yield from first
+    yield from chunks
+
+
+class _AsyncReader:
+    """Stands for an async generator, and passes for one.
+
+    It is none: asyncio cleans up those that are dropped half read, in public, and one more would be noticed.
+    """
+
+    def __init__(self, request: _Request, chunks: Any) -> None:
+        self._request: _Request | None = request
+        self._chunks = chunks
+        self._tap: Tap | None = None
+
+    # What `isinstance` asks.
+    __class__: Any = AsyncGeneratorType  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_chunks":  # not there yet, as in a copy
+            raise AttributeError(name)
+        return getattr(self._chunks, name)
+
+    def __repr__(self) -> str:
+        return repr(self._chunks)
+
+    def __aiter__(self) -> Any:
+        return self
+
+    def __anext__(self) -> Any:
+        return self._advance(self._chunks.__anext__)
+
+    def asend(self, value: Any) -> Any:
+        return self._advance(partial(self._chunks.asend, value))
+
+    def athrow(self, *error: Any) -> Any:
+        return self._advance(partial(self._chunks.athrow, *error))
+
+    async def _advance(self, step: Callable[[], Awaitable[Any]]) -> Any:
+        request, self._request = self._request, None
+        if request is not None:
+            return await self._open(request, step)
+        tap = self._tap
+        if tap is None:
+            return await step()
+        try:
+            chunk = await step()
+        except StopAsyncIteration:
+            tap.complete()
+            raise
+        except GeneratorExit:
+            # The waiting coroutine was dropped, perhaps by the collector; the stream ends when it is dropped itself.
+            tap.left()
+            raise
+        except BaseException as error:
+            tap.fail(error)
+            raise
+        tap.saw(chunk)
+        return chunk
+
+    async def _open(self, request: _Request, step: Callable[[], Awaitable[Any]]) -> Any:
+        request.begin()
+        try:
+            chunk = await step()
+        except StopAsyncIteration:
+            tap = request.exchange.opened()
+            if tap is not None:
+                tap.complete()
+            raise
+        except BaseException as error:
+            request.exchange.failed(error)
+            raise
+        self._tap = request.exchange.opened()
+        if self._tap is not None:
+            self._tap.saw(chunk)
+        return chunk
+
+    async def aclose(self) -> None:
+        self._request = None
+        try:
+            await self._chunks.aclose()
+        finally:
+            if self._tap is not None:
+                self._tap.given_up(dropped=False)

@@ -1,0 +1,1 @@
+"""What is `anthropic`'s alone."""

@@ -1,0 +1,1 @@
+"""The clients that are made like `openai`, each where it is installed."""
