@@ -420,7 +420,11 @@ def observe(tap: Tap, chunks: Iterator[Any]) -> Iterator[Any]:
         tap.left()
         raise
     except BaseException as error:
-        tap.fail(error)
+        # What is thrown in at the ``yield`` says that the reader is gone: asyncio cancels what was dropped half read.
+        if tap.busy:
+            tap.fail(error)
+        else:
+            tap.left()
         raise
     tap.complete()
 
@@ -448,7 +452,11 @@ async def aobserve(tap: Tap, chunks: AsyncIterator[Any]) -> AsyncIterator[Any]:
         tap.left()
         raise
     except BaseException as error:
-        tap.fail(error)
+        # What is thrown in at the ``yield`` says that the reader is gone: asyncio cancels what was dropped half read.
+        if tap.busy:
+            tap.fail(error)
+        else:
+            tap.left()
         raise
     tap.complete()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import gzip
 import json
 import os
@@ -29,6 +30,7 @@ from tests.openai.styles import (
     PROMPT_TOKENS,
     Got,
     Style,
+    aclient,
     client,
     finish,
     has,
@@ -118,6 +120,23 @@ def test_a_stream_read_in_a_later_loop(seen: Seen) -> None:
         span["attributes"][names.OTEL_LLM_STREAM_CHUNKS],
         span["attributes"][names.OTEL_LLM_STREAM_OUTCOME],
     )
+
+
+def test_a_stream_dropped_as_the_loop_ends(server: ScriptedServer, seen: Seen) -> None:
+    """What asyncio cancels when its loop ends, half read and dropped, was left; it is no error."""
+    chunk = {"id": "1", "model": "m", "choices": [{"index": 0, "delta": {"content": "x"}}]}
+    server.script(sse(chunk, 0.01, chunk, STALL, done=False))
+
+    async def read_one() -> None:
+        own = aclient(server)
+        async for _ in await own.chat.completions.create(model="gpt-5", messages=ASK, stream=True):
+            break
+
+    asyncio.run(read_one())
+    gc.collect()
+
+    (span,) = seen.spans
+    assert ("abandoned", "unset") == (span["attributes"][names.OTEL_LLM_STREAM_OUTCOME], span["status"])
 
 
 NOISE = """
