@@ -75,7 +75,8 @@ def test_any_bytes(seen: Seen, name: str, stream: bool, mode: str, library: Any)
     )
     def check(coding: str, reader: str, cuts: list[int]) -> None:
         encoding, pack = CODINGS[coding]
-        if coding == "raw deflate":  # the libraries themselves decode it only if it comes in one piece
+        # The libraries decode deflate without a header only if it comes in one piece, and httpx2 has a zstd of its own.
+        if coding == "raw deflate" or coding not in {*library._decoders.SUPPORTED_DECODERS, "identity"}:
             reader = "iter_raw"
         sent = _cut(pack(plain), cuts)
 
