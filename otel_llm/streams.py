@@ -420,11 +420,7 @@ def observe(tap: Tap, chunks: Iterator[Any]) -> Iterator[Any]:
         tap.left()
         raise
     except BaseException as error:
-        # What is thrown in at the ``yield`` says that the reader is gone: asyncio cancels what was dropped half read.
-        if tap.busy:
-            tap.fail(error)
-        else:
-            tap.left()
+        tap.fail(error)
         raise
     tap.complete()
 
@@ -452,8 +448,8 @@ async def aobserve(tap: Tap, chunks: AsyncIterator[Any]) -> AsyncIterator[Any]:
         tap.left()
         raise
     except BaseException as error:
-        # What is thrown in at the ``yield`` says that the reader is gone: asyncio cancels what was dropped half read.
-        if tap.busy:
+        # asyncio cancels at the ``yield`` what was dropped half read when its loop ended.
+        if tap.busy or type(error).__name__ != "CancelledError":
             tap.fail(error)
         else:
             tap.left()
