@@ -202,7 +202,9 @@ def calls(sizes: Sizes, wanted: Callable[[str], bool]) -> Iterator[Line]:
         if wanted(case.name):
             known = recorded(case)
             with recording() as everything:
-                yield line(case.name, contest(case, known, everything, sizes.rounds), target=RATIO)
+                found = contest(case, known, everything, sizes.rounds)
+                # Without a client that parses the answer we have to.
+                yield line(case.name, found, target=None if "bare httpx" in case.name else RATIO)
     chat = cases[0]
     known = recorded(chat)
     for name, instrumented, floor in (

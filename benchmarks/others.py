@@ -55,7 +55,7 @@ class _Lines(httpx.SyncByteStream, httpx.AsyncByteStream):
 def _answer(request: httpx.Request) -> httpx.Response:
     if request.url.path.startswith("/v1"):
         other: Any = openai_answer(request)  # type: ignore[arg-type]  # both libraries have what it looks at
-        return httpx.Response(other.status_code, headers=other.headers.multi_items(), stream=other.stream)
+        return httpx.Response(other.status_code, headers=other.headers.multi_items(), content=other.content)
     body = json.loads(request.content)
     if body.get("stream"):
         headers = {"content-type": "application/x-ndjson"}
