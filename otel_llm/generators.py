@@ -16,7 +16,7 @@ from weakref import ref
 from otel_llm.exchange import Exchange
 from otel_llm.faults import fault
 from otel_llm.patching import Patches
-from otel_llm.streams import Tap, observe
+from otel_llm.streams import Tap, aobserve_next, observe
 from otel_llm.telemetry import Telemetry
 
 Begin: TypeAlias = Callable[[Exchange], None]
@@ -132,22 +132,7 @@ class _AsyncReader:
         if request is not None:
             return await self._open(request, step)
         tap = self._tap
-        if tap is None:
-            return await step()
-        try:
-            chunk = await step()
-        except StopAsyncIteration:
-            tap.complete()
-            raise
-        except GeneratorExit:
-            # The waiting coroutine was dropped, perhaps by the collector; the stream ends when it is dropped itself.
-            tap.left()
-            raise
-        except BaseException as error:
-            tap.fail(error)
-            raise
-        tap.saw(chunk)
-        return chunk
+        return await step() if tap is None else await aobserve_next(tap, step)
 
     async def _open(self, request: _Request, step: Callable[[], Awaitable[Any]]) -> Any:
         request.begin()

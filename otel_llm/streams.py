@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from time import perf_counter
 from typing import Any, cast
 from weakref import WeakSet
@@ -457,12 +457,12 @@ async def aobserve(tap: Tap, chunks: AsyncIterator[Any]) -> AsyncIterator[Any]:
     tap.complete()
 
 
-def observe_next(tap: Tap, chunks: Iterator[Any]) -> Any:
-    """Return the next chunk and tell the tap of it."""
+def observe_next(tap: Tap, step: Callable[[], Any]) -> Any:
+    """Return the chunk that a step of the client's gives, and tell the tap of it."""
     tap.body = None
     tap.busy = True
     try:
-        chunk = chunks.__next__()
+        chunk = step()
     except StopIteration:
         tap.complete()
         raise
@@ -473,12 +473,12 @@ def observe_next(tap: Tap, chunks: Iterator[Any]) -> Any:
     return chunk
 
 
-async def aobserve_next(tap: Tap, chunks: AsyncIterator[Any]) -> Any:
-    """Return the next chunk and tell the tap of it; `observe_next` for asyncio."""
+async def aobserve_next(tap: Tap, step: Callable[[], Awaitable[Any]]) -> Any:
+    """Return the chunk that a step of the client's gives, and tell the tap of it; `observe_next` for asyncio."""
     tap.body = None
     tap.busy = True
     try:
-        chunk = await chunks.__anext__()
+        chunk = await step()
     except StopAsyncIteration:
         tap.complete()
         raise

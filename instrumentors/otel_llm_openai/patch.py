@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
-from types import ModuleType, SimpleNamespace
+from functools import partial
+from types import ModuleType
 from typing import Any
 
 from otel_llm.exchange import Exchange, current_exchange, retry_reason
@@ -187,14 +188,12 @@ def _iter(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _next(original: Callable[..., Any]) -> Callable[..., Any]:
-    one = _one(original, "__next__")
-
     def __next__(self: Any) -> Any:
         tap = tap_of(getattr(self, "response", None))
         if tap is None:
             return original(self)
         hide(self, tap)
-        return observe_next(tap, one(self))
+        return observe_next(tap, partial(original, self))
 
     return __next__
 
@@ -213,20 +212,11 @@ def _aiter(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _anext(original: Callable[..., Any]) -> Callable[..., Any]:
-    one = _one(original, "__anext__")
-
     async def __anext__(self: Any) -> Any:
         tap = tap_of(getattr(self, "response", None))
         if tap is None:
             return await original(self)
         hide(self, tap)
-        return await aobserve_next(tap, one(self))
+        return await aobserve_next(tap, partial(original, self))
 
     return __anext__
-
-
-def _one(original: Callable[..., Any], name: str) -> Callable[[Any], Any]:
-    """Return where to take a stream's next chunk from: its iterator, if the stream does no more than that itself."""
-    if original.__code__.co_names == ("_iterator", name):
-        return lambda stream: stream._iterator
-    return lambda stream: SimpleNamespace(**{name: lambda: original(stream)})
