@@ -6,12 +6,14 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from enum import Flag
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from otel_llm.call import Call
-from otel_llm.http_rules import HttpRule, HttpRules, read_rules
 from otel_llm_semconv import environment as variables
 from otel_llm_semconv.metrics import VOCABULARY_CHOICES, VocabularyChoice
+
+if TYPE_CHECKING:
+    from otel_llm.http_rules import HttpRule, HttpRules
 
 logger = logging.getLogger("otel_llm")
 
@@ -87,6 +89,12 @@ def check_providers(**providers: object) -> None:
 def disabled() -> bool:
     """Whether the environment switches OpenTelemetry off."""
     return os.environ.get(variables.OTEL_SDK_DISABLED, "").strip().lower() == "true"
+
+
+def disabled_instrumentations() -> frozenset[str]:
+    """Return the names of the instrumentations that the environment switches off."""
+    written = os.environ.get(variables.OTEL_PYTHON_DISABLED_INSTRUMENTATIONS, "")
+    return frozenset([name.strip() for name in written.split(",")])
 
 
 def resolve(
@@ -205,10 +213,14 @@ def _switch(name: str, value: bool | None, variable: str, environ: Mapping[str, 
 
 
 def _http_rules(value: HttpRules | None, environ: Mapping[str, str]) -> tuple[HttpRule, ...]:
-    if value is not None:
-        return read_rules("http_rules", value)
-    written = environ.get(variables.OTEL_LLM_HTTP_RULES, "").strip()
-    return read_rules(variables.OTEL_LLM_HTTP_RULES, written) if written else ()
+    source = "http_rules"
+    if value is None:
+        source, value = variables.OTEL_LLM_HTTP_RULES, environ.get(variables.OTEL_LLM_HTTP_RULES, "").strip()
+        if not value:
+            return ()
+    from otel_llm.http_rules import read_rules
+
+    return read_rules(source, value)
 
 
 def _capture(environ: Mapping[str, str]) -> Capture:

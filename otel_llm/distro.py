@@ -33,9 +33,7 @@ class Distro(BaseDistro):  # type: ignore[misc]  # see the import
 
         Ours switches them on when the application imports a library, and guards what they do.
         """
-        off = os.environ.get(variables.OTEL_PYTHON_DISABLED_INSTRUMENTATIONS, "")
-        ours = _OURS not in {name.strip() for name in off.split(",")}
-        if not ours or entry_point.module != _CONTRIB:
+        if entry_point.module != _CONTRIB or _OURS in config.disabled_instrumentations():
             upstream: Any = super()
             upstream.load_instrumentor(entry_point, **kwargs)
 

@@ -61,6 +61,10 @@ class Patches:
         self._replaced.append(Replaced(wrapper, "__wrapped__", original, replacement))
         return True
 
+    def have_replaced(self, owner: type | ModuleType) -> bool:
+        """Whether anything of this class or module is replaced."""
+        return any(owner is each.owner for each in self._replaced)
+
     def restore(self) -> None:
         """Put every original back, but leave alone what somebody else wrapped after us."""
         self.active = False

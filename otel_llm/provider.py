@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from otel_llm_semconv.environment import OLLAMA_HOST
 from otel_llm_semconv.providers import HOST_RULES, PROVIDER_PORTS, Provider
 
-_PORTS = {"http": 80, "https": 443, "": 11434}
+DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
+"""The port of a URL without one, by its scheme; source: RFC 9110, section 4.2."""
+_OLLAMA_PORTS = {**DEFAULT_PORTS, "": 11434}
 _HERE = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "::"})
 """Names of this machine: a server that listens everywhere is reached by any of them."""
 
@@ -38,7 +41,7 @@ def _is_ollama(host: str, port: int | None) -> bool:
         return False
     try:
         url = urlsplit(own if "://" in own else f"//{own}")
-        theirs = url.port or _PORTS.get(url.scheme)
+        theirs = url.port or _OLLAMA_PORTS.get(url.scheme)
     except ValueError:
         return False
     name = url.hostname or "127.0.0.1"

@@ -19,7 +19,6 @@ from otel_llm import config, exporters, sdk
 from otel_llm.audience import is_proxy
 from otel_llm.config import CallHook, Capture, ContentHook, Settings
 from otel_llm.faults import guarded
-from otel_llm.http_rules import HttpRules
 from otel_llm.ledger import Ledger
 from otel_llm.overdue import settle
 from otel_llm.sdk import Providers
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
+    from otel_llm.http_rules import HttpRules
     from otel_llm.prometheus.server import Page
 
 logger = logging.getLogger("otel_llm")
@@ -348,8 +348,7 @@ def _ledger_of(meter_provider: MeterProvider, settings: Settings) -> tuple[Ledge
 
 def _switch_on(telemetry: Telemetry) -> None:
     """Switch on the instrumentors that are not on yet, less those that the environment disables."""
-    written = os.environ.get(variables.OTEL_PYTHON_DISABLED_INSTRUMENTATIONS, "")
-    off = {name.strip() for name in written.split(",")}
+    off = config.disabled_instrumentations()
     wanted = [entry for entry in entry_points(group=INSTRUMENTORS) if off.isdisjoint((entry.name, "*"))]
     for instrumentor in _load(wanted):
         if not instrumentor.is_instrumented_by_opentelemetry:

@@ -6,18 +6,17 @@ The latter are those of ``opentelemetry-instrumentation-httpx``: one span below 
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Collection
 from types import ModuleType
 from typing import Any
 
+from otel_llm.config import disabled_instrumentations
 from otel_llm.instrumentor import Instrumentor
 from otel_llm.patching import Patches
 from otel_llm.telemetry import Telemetry
 from otel_llm_httpx.contrib import INSTRUMENTORS, import_contrib
 from otel_llm_httpx.guard import guarding
-from otel_llm_semconv import environment as variables
 
 __all__ = ["HttpxInstrumentor"]
 
@@ -43,8 +42,7 @@ class HttpxInstrumentor(Instrumentor):
 
         patch(module, patches, telemetry)
         contrib = import_contrib()
-        written = os.environ.get(variables.OTEL_PYTHON_DISABLED_INSTRUMENTATIONS, "")
-        off = {name.strip() for name in written.split(",")}
+        off = disabled_instrumentations()
         for name, cls in INSTRUMENTORS.items():
             instrumentor: Any = getattr(contrib, cls, None)
             if sys.modules.get(name) is module and instrumentor is not None and name not in off:

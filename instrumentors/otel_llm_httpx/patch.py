@@ -34,7 +34,7 @@ def patch(module: ModuleType, patches: Patches, telemetry: Telemetry) -> None:
     for name, exact, generic in (("Client", _exact, _generic), ("AsyncClient", _aexact, _ageneric)):
         cls = getattr(module, name, None)
         # One library may stand in for the other, as `httpx2.alias_httpx()` has it.
-        if isinstance(cls, type) and all(cls is not each.owner for each in patches._replaced):
+        if isinstance(cls, type) and not patches.have_replaced(cls):
             patches.replace(cls, "send", partial(exact if _is_known(cls.__dict__.get("send")) else generic, begin))
 
 

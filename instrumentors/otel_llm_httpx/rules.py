@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from otel_llm.http_rules import HttpRule
-from otel_llm.provider import provider_of
+from otel_llm.provider import DEFAULT_PORTS, provider_of
 from otel_llm.wire.excerpt import outline
 from otel_llm.wire.format import Format
 from otel_llm.wire.formats import format_of, provider_by_format
@@ -219,7 +219,7 @@ def _match(
 ) -> Match:
     url = request.url
     host: str | None = url.host or None
-    port: int | None = url.port or {"https": 443, "http": 80}.get(url.scheme)
+    port: int | None = url.port or DEFAULT_PORTS.get(url.scheme)
     if model is None and "model" not in body and (deployment := _DEPLOYMENT.search(path)) is not None:
         model = deployment[1]
     own = dict(body) if model is None else {**body, "model": model}

@@ -16,12 +16,12 @@ from urllib.parse import SplitResult, urlsplit
 from otel_llm.exchange import Exchange, Server, current_exchange
 from otel_llm.generators import aopening, opening
 from otel_llm.patching import Make, Patches
+from otel_llm.provider import DEFAULT_PORTS
 from otel_llm.shells import aaround, around
 from otel_llm.telemetry import Telemetry
 from otel_llm.wire.ollama import FORMATS, endpoint
 from otel_llm_semconv.providers import Provider
 
-_PORTS = {"https": 443, "http": 80}
 _MOST = 1024
 _known: dict[int, tuple[Any, Server]] = {}
 """Servers by the identity of the URL object, which is kept so that the identity stays its own."""
@@ -70,7 +70,7 @@ def _server_of(client: Any) -> Server:
 
 
 def _server(url: SplitResult) -> Server:
-    return Server(Provider.OLLAMA, url.hostname, url.port or _PORTS.get(url.scheme))
+    return Server(Provider.OLLAMA, url.hostname, url.port or DEFAULT_PORTS.get(url.scheme))
 
 
 def _upper(patches: Patches, telemetry: Telemetry) -> Make:

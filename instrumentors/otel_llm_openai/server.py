@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from otel_llm.exchange import Server
-from otel_llm.provider import provider_of
+from otel_llm.provider import DEFAULT_PORTS, provider_of
 from otel_llm_semconv.providers import Provider
 
 _PROVIDERS: dict[object, str] = {"bedrock": Provider.AWS_BEDROCK, "vertex": Provider.GCP_VERTEX_AI}
@@ -19,7 +19,6 @@ _CLASSES = {
     "BaseVertexClient": Provider.GCP_VERTEX_AI,
 }
 """Providers by the class of a client of theirs: two of `openai`, and the bases of those of `anthropic`."""
-_PORTS = {"https": 443, "http": 80}
 _MOST = 1024
 _known: dict[int, tuple[Any, type, Server]] = {}
 """Servers by the identity of the URL object, which is kept so that the identity stays its own."""
@@ -36,7 +35,7 @@ def server_of(client: Any, default: str = Provider.OPENAI) -> Server:
     known = _known.get(id(url))
     if known is not None and known[0] is url and known[1] is type(client):
         return known[2]
-    host, port = url.host or None, url.port or _PORTS.get(url.scheme)
+    host, port = url.host or None, url.port or DEFAULT_PORTS.get(url.scheme)
     server = Server(_provider(client, host, port, default), host, port)
     if len(_known) >= _MOST:
         _known.clear()
@@ -47,7 +46,7 @@ def server_of(client: Any, default: str = Provider.OPENAI) -> Server:
 def server_of_url(url: str, default: str = Provider.OPENAI) -> Server:
     """Return provider, host and port of an absolute URL or of a path without a host."""
     parts = urlsplit(url)
-    port = parts.port or _PORTS.get(parts.scheme)
+    port = parts.port or DEFAULT_PORTS.get(parts.scheme)
     return Server(provider_of(parts.hostname, port, default), parts.hostname, port)
 
 
