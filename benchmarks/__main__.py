@@ -222,6 +222,7 @@ def passed_by(sizes: Sizes, wanted: Callable[[str], bool]) -> Iterator[Line]:
     for name, sent, target in (
         ("httpx GET, nothing sent", others.GET, GET),
         ("httpx POST, nothing sent", others.UPLOAD, POST),
+        ("httpx POST to the path of an API, nothing sent", others.STRANGER, POST),
     ):
         if wanted(name):
             with others.sent_nowhere(), recording() as everything:
@@ -240,19 +241,25 @@ def passed_by(sizes: Sizes, wanted: Callable[[str], bool]) -> Iterator[Line]:
 
 def streams(sizes: Sizes, wanted: Callable[[str], bool]) -> Iterator[Line]:
     """Measure streams: with all that the client does for a chunk, and the loop alone, where little noise is left."""
-    for kind, lengths in (("stream", sizes.lengths), ("stream loop", sizes.loop_lengths)):
+    kinds: tuple[tuple[str, tuple[int, int], Callable[[int], scenarios.AnyStream]], ...] = (
+        ("stream", sizes.lengths, Stream),
+        ("stream loop", sizes.loop_lengths, lambda length: Stream(length, stub.parsed_chunks(length))),
+        ("ollama stream loop", sizes.loop_lengths, others.OllamaStream),
+        ("bytes by bare httpx, loop", sizes.loop_lengths, others.RawStream),
+    )
+    for kind, lengths, stream in kinds:
         loop_alone = lengths is sizes.loop_lengths
-        made = [Stream(length, stub.parsed_chunks(length) if loop_alone else None) for length in lengths]
-        short, long = made
+        short, long = [stream(length) for length in lengths]
         for name, make, some in (
             (kind, batch, {str(short.length): (short.call, 3), str(long.length): (long.call, 1)}),
             (f"{kind}, async", abatch, {str(short.length): (short.acall, 3), str(long.length): (long.acall, 1)}),
         ):
             if wanted(name):
                 case = Case(name, make, some)
-                known = recorded(case)
-                with recording() as everything:
-                    found = contest(case, known, everything, sizes.stream_rounds)
+                with others.nothing_decoded():
+                    known = recorded(case)
+                    with recording() as everything:
+                        found = contest(case, known, everything, sizes.stream_rounds)
                 yield from stream_lines(name, found, lengths, constant=not loop_alone)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Awaitable, Generator, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, NamedTuple
 
 import httpx
 import ollama
 
-from benchmarks.scenarios import MESSAGES
+from benchmarks.scenarios import MESSAGES, each
 from benchmarks.stub import answer as openai_answer
 
 _DURATIONS = {
@@ -37,29 +38,44 @@ def _part(text: str, *, done: bool) -> dict[str, Any]:
 _CHAT = json.dumps(_part("The capital of France is Paris. " * 14, done=True)).encode()
 
 
-class _Lines(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A body that comes one line at a time."""
+class _Pieces(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A body that comes one piece at a time."""
 
-    def __init__(self, length: int) -> None:
-        line = json.dumps(_part(" Paris", done=False)).encode() + b"\n"
-        self._lines = [*[line] * (length - 1), json.dumps(_part("", done=True)).encode() + b"\n"]
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = pieces
 
     def __iter__(self) -> Iterator[bytes]:
-        yield from self._lines
+        yield from self._pieces
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        for line in self._lines:
-            yield line
+        for piece in self._pieces:
+            yield piece
+
+
+@cache
+def _parts(length: int) -> list[dict[str, Any]]:
+    return [*[_part(" Paris", done=False)] * (length - 1), _part("", done=True)]
+
+
+@cache
+def _lines(length: int) -> list[bytes]:
+    return [json.dumps(part).encode() + b"\n" for part in _parts(length)]
+
+
+@cache
+def _decoded(length: int) -> list[Any]:
+    return [ollama.ChatResponse.model_validate(part) for part in _parts(length)]
 
 
 def _answer(request: httpx.Request) -> httpx.Response:
     if request.url.path.startswith("/v1"):
         other: Any = openai_answer(request)  # type: ignore[arg-type]  # both libraries have what it looks at
-        return httpx.Response(other.status_code, headers=other.headers.multi_items(), content=other.content)
+        body: dict[str, Any] = {"content": other.content} if other.is_closed else {"stream": _Pieces([*other.stream])}
+        return httpx.Response(other.status_code, headers=other.headers.multi_items(), **body)
     body = json.loads(request.content)
     if body.get("stream"):
         headers = {"content-type": "application/x-ndjson"}
-        return httpx.Response(200, headers=headers, stream=_Lines(body["options"]["num_predict"]))
+        return httpx.Response(200, headers=headers, stream=_Pieces(_lines(body["options"]["num_predict"])))
     return httpx.Response(200, headers={"content-type": "application/json"}, content=_CHAT)
 
 
@@ -69,6 +85,7 @@ _HOST = "http://127.0.0.1:11434"
 _ollama: Any = ollama.Client(host=_HOST, transport=_TRANSPORT)
 _aollama: Any = ollama.AsyncClient(host=_HOST, transport=_TRANSPORT)
 _raw = httpx.Client(transport=_TRANSPORT, base_url="http://127.0.0.1:8000")
+_araw = httpx.AsyncClient(transport=_TRANSPORT, base_url="http://127.0.0.1:8000")
 
 
 def chat() -> object:
@@ -86,6 +103,70 @@ def raw_chat() -> object:
     """Make a plain chat call with nothing but httpx."""
     body = {"model": "gpt-4o-mini", "messages": MESSAGES, "temperature": 0.2, "max_tokens": 256}
     return _raw.post("/v1/chat/completions", json=body).json()
+
+
+class OllamaStream(NamedTuple):
+    """A streamed chat call of Ollama's client, without its decoding."""
+
+    length: int
+
+    def call(self) -> None:
+        """Read the stream."""
+        for _ in _ollama.chat(model=_MODEL, messages=MESSAGES, stream=True, options={"num_predict": self.length}):
+            pass
+
+    async def acall(self) -> None:
+        """Read the stream in asyncio."""
+        options = {"num_predict": self.length}
+        async for _ in await _aollama.chat(model=_MODEL, messages=MESSAGES, stream=True, options=options):
+            pass
+
+
+def _chunks(self: Any, cls: object, *args: object, stream: bool, json: dict[str, Any]) -> Iterator[Any]:
+    """Stand in for ``_request`` of Ollama's client."""
+    return (chunk for chunk in _decoded(json["options"]["num_predict"]))
+
+
+async def _achunks(self: Any, cls: object, *args: object, stream: bool, json: dict[str, Any]) -> AsyncIterator[Any]:
+    """Stand in for ``_request`` of Ollama's client; `_chunks` for asyncio."""
+    return each(_decoded(json["options"]["num_predict"]))
+
+
+@contextmanager
+def nothing_decoded() -> Generator[None]:
+    """Have Ollama's client hand out chunks that are there already, so that little more than the loop is left."""
+    clients: tuple[Any, ...] = (ollama.Client, ollama.AsyncClient)
+    requests = [client._request for client in clients]
+    for client, request in zip(clients, (_chunks, _achunks), strict=True):
+        client._request = request
+    try:
+        yield
+    finally:
+        for client, request in zip(clients, requests, strict=True):
+            client._request = request
+
+
+class RawStream(NamedTuple):
+    """A streamed chat call with nothing but httpx, whose bytes are read as they come."""
+
+    length: int
+
+    def call(self) -> None:
+        """Read the stream."""
+        with _raw.stream("POST", "/v1/chat/completions", json=self._body()) as response:
+            stream: Any = response.stream
+            for _ in stream:
+                pass
+
+    async def acall(self) -> None:
+        """Read the stream in asyncio."""
+        async with _araw.stream("POST", "/v1/chat/completions", json=self._body()) as response:
+            stream: Any = response.stream
+            async for _ in stream:
+                pass
+
+    def _body(self) -> dict[str, Any]:
+        return {"model": "gpt-4o-mini", "messages": MESSAGES, "max_tokens": self.length, "stream": True}
 
 
 class Sent(NamedTuple):
@@ -117,4 +198,5 @@ def sent_nowhere() -> Generator[None]:
 
 
 GET = Sent(_raw, _raw.build_request("GET", "/v1/models"))
+STRANGER = Sent(_raw, _raw.build_request("POST", "/v1/chat/completions", json={"item": "book", "number": 3}))
 UPLOAD = Sent(_raw, _raw.build_request("POST", "/api/orders", json={"item": "book", "number": 3}))

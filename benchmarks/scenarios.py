@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import openai
 
@@ -42,6 +42,23 @@ def refused() -> object:
         return None
 
 
+class AnyStream(Protocol):
+    """A stream of a given length, read to its end."""
+
+    @property
+    def length(self) -> int:
+        """How many chunks there are."""
+        ...
+
+    def call(self) -> None:
+        """Read the stream."""
+        ...
+
+    async def acall(self) -> None:
+        """Read the stream in asyncio."""
+        ...
+
+
 class Stream(NamedTuple):
     """A streamed chat call of a given length, read to its end."""
 
@@ -64,7 +81,7 @@ class Stream(NamedTuple):
         create: Any = aclient.chat.completions.create
         stream = await create(**self._request())
         if self.ready is not None:
-            stream._iterator = _each(self.ready)
+            stream._iterator = each(self.ready)
         async for _ in stream:
             pass
         await stream.close()
@@ -79,7 +96,8 @@ class Stream(NamedTuple):
         }
 
 
-async def _each(chunks: list[Any]) -> AsyncIterator[Any]:
+async def each(chunks: list[Any]) -> AsyncIterator[Any]:
+    """Yield the chunks."""
     for chunk in chunks:
         yield chunk
 

@@ -65,10 +65,14 @@ _PYDANTIC_AI_OPERATIONS = {
 _OPENLLMETRY = "opentelemetry.instrumentation.openai"
 _OPENAI_V2 = "opentelemetry.instrumentation.openai_v2"
 _OPENLIT = "openlit.instrumentation.openai"
+_OPENLIT_ANTHROPIC = "openlit.instrumentation.anthropic"
+_OPENLLMETRY_ANTHROPIC = "opentelemetry.instrumentation.anthropic"
+_OPENINFERENCE_ANTHROPIC = "openinference.instrumentation.anthropic"
 _OPENINFERENCE_LANGCHAIN = "openinference.instrumentation.langchain"
 _ANY = ""
 _OPENLIT_CALLS = {Operation.CHAT: _ALL, Operation.EMBEDDINGS: _ALL, _ANY: _SPAN_DURATION}
 _LANGCHAIN_CALLS = {Operation.CHAT: _SPAN, Operation.TEXT_COMPLETION: _SPAN}
+_OPENLLMETRY_ANTHROPIC_CALLS = {Operation.CHAT: _SPAN_DURATION_TOKENS, Operation.TEXT_COMPLETION: _SPAN_DURATION_TOKENS}
 _WRAPPERS: dict[str, Mapping[str, Covered]] = {
     f"{_OPENAI_V2}.patch": {_ANY: _ALL},
     f"{_OPENLLMETRY}.shared.chat_wrappers": {_ANY: _SPAN_DURATION_TOKENS},
@@ -80,6 +84,11 @@ _WRAPPERS: dict[str, Mapping[str, Covered]] = {
     f"{_OPENLLMETRY}.v1.realtime_wrappers": {Operation.CHAT: _SPAN},
     f"{_OPENLIT}.openai": _OPENLIT_CALLS,
     f"{_OPENLIT}.async_openai": _OPENLIT_CALLS,
+    f"{_OPENLIT_ANTHROPIC}.anthropic": {Operation.CHAT: _ALL},
+    f"{_OPENLIT_ANTHROPIC}.async_anthropic": {Operation.CHAT: _ALL},
+    _OPENLLMETRY_ANTHROPIC: _OPENLLMETRY_ANTHROPIC_CALLS,
+    f"{_OPENLLMETRY_ANTHROPIC}.streaming": _OPENLLMETRY_ANTHROPIC_CALLS,
+    f"{_OPENINFERENCE_ANTHROPIC}._wrappers": {Operation.CHAT: _SPAN, Operation.COUNT_TOKENS: _SPAN},
     "pydantic_ai.embeddings.instrumented": {Operation.EMBEDDINGS: _PYDANTIC_AI_OTHER},
     "pydantic_ai.images.instrumented": {Operation.GENERATE_CONTENT: _PYDANTIC_AI_OTHER},
 }
@@ -91,6 +100,15 @@ _LANGCHAIN = {
 }
 """Modules of LangChain that call openinference's handler before and after a model, which leaves nothing at all."""
 _WITH_LANGCHAIN = {**_WRAPPERS, **_LANGCHAIN}
+_WITHOUT_TRACE = (
+    _OPENLLMETRY,
+    _OPENLLMETRY_ANTHROPIC,
+    _OPENLIT,
+    _OPENLIT_ANTHROPIC,
+    _OPENAI_V2,
+    _OPENINFERENCE_ANTHROPIC,
+    _OPENINFERENCE_LANGCHAIN,
+)
 _NEAR = 24
 """How many frames a wrapper of the client's method can be away from the client's request."""
 
@@ -144,7 +162,7 @@ def _look() -> bool:
     global _seen
     loaded = sys.modules
     count = len(loaded)
-    near = any(name in loaded for name in (_OPENLLMETRY, _OPENLIT, _OPENAI_V2, _OPENINFERENCE_LANGCHAIN))
+    near = any(name in loaded for name in _WITHOUT_TRACE)
     _seen = (count, near)
     return near
 

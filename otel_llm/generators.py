@@ -6,6 +6,7 @@ nothing. What can end it: the last chunk, an exception, ``close()``, or the garb
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from itertools import chain
@@ -16,7 +17,7 @@ from weakref import ref
 from otel_llm.exchange import Exchange
 from otel_llm.faults import fault
 from otel_llm.patching import Patches
-from otel_llm.streams import Tap, aobserve_next, observe
+from otel_llm.streams import Tap, aobserve, aobserve_next, observe
 from otel_llm.telemetry import Telemetry
 
 Begin: TypeAlias = Callable[[Exchange], None]
@@ -103,6 +104,8 @@ class _AsyncReader:
         self._request: _Request | None = request
         self._chunks = chunks
         self._tap: Tap | None = None
+        self._next: Callable[[], Awaitable[Any]] | None = None
+        """What ``__anext__`` does from the second chunk on."""
 
     # What `isinstance` asks.
     __class__: Any = AsyncGeneratorType  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -119,13 +122,25 @@ class _AsyncReader:
         return self
 
     def __anext__(self) -> Any:
-        return self._advance(self._chunks.__anext__)
+        return self._early() if self._next is None else self._next()
 
     def asend(self, value: Any) -> Any:
         return self._advance(partial(self._chunks.asend, value))
 
     def athrow(self, *error: Any) -> Any:
         return self._advance(partial(self._chunks.athrow, *error))
+
+    def _early(self) -> Awaitable[Any]:
+        """Open the stream, and then go on in a generator of ours, which asyncio does not get to know of."""
+        if self._request is not None or self._tap is None:
+            return self._advance(self._chunks.__anext__)
+        self._next = step = aobserve(self._tap, self._chunks).__anext__
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(None, None)
+        try:
+            return step()
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
 
     async def _advance(self, step: Callable[[], Awaitable[Any]]) -> Any:
         request, self._request = self._request, None

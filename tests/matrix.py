@@ -43,6 +43,7 @@ def _kin(client: str, *also: str) -> Overlay:
 
 OLLAMA = "tests/ollama"
 OTHERS = "tests/frameworks/test_instrumentations.py tests/httpx/test_everything.py"
+OTHERS_OF_ANTHROPIC = "tests/frameworks/test_anthropic_instrumentations.py"
 AROUND = "tests/frameworks/test_instrumented_langchain.py"
 MATRIX = {
     "openai-1.26.0": _client("1.26.0"),
@@ -52,6 +53,13 @@ MATRIX = {
     "anthropic-0.25.0": _kin("anthropic==0.25.0", "httpx<0.28"),
     "anthropic-1.17.0": _kin("anthropic==1.17.0"),
     "anthropic-2.12.0": _kin("anthropic==2.12.0"),
+    "anthropic-openllmetry": Overlay(
+        OTHERS_OF_ANTHROPIC, ("anthropic==2.12.0", "opentelemetry-instrumentation-anthropic==0.62.4")
+    ),
+    "anthropic-openinference": Overlay(
+        f"{OTHERS_OF_ANTHROPIC} tests/httpx/test_everything.py",
+        ("anthropic==2.12.0", "openinference-instrumentation-anthropic==3.1.0"),
+    ),
     "groq-0.4.0": _kin("groq==0.4.0", "httpx<0.28"),
     "groq-1.7.0": _kin("groq==1.7.0"),
     "together-2.0.0": _kin("together==2.0.0"),

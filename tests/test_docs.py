@@ -17,6 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
+import ollama
 import pytest
 from openai.types.responses import ResponseError
 from opentelemetry.context import Context
@@ -25,8 +27,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import otel_llm
 from otel_llm import config, foreign
+from otel_llm.call import Call
 from otel_llm.testing.server import Reply, ScriptedServer
 from otel_llm.wire import formats
+from otel_llm.wire.ollama import endpoint
 from otel_llm_semconv import attributes, environment, metrics
 from otel_llm_semconv.metrics import Metric
 from otel_llm_semconv.values import Operation
@@ -423,6 +427,40 @@ def test_span_attributes_table() -> None:
     documented = {name for row in _rows("docs/metrics.md", "<!-- attributes:") for name in _quoted(row[0])}
 
     assert written == {name.replace("<key>", "") for name in documented}
+
+
+def test_ollama_functions_table() -> None:
+    """The table of Ollama's functions has each that sends a request, its styles, its operation, and if it is counted.
+
+    The styles are those that its signature offers, the operation is that of the format for what it asks for.
+    """
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(500)
+
+    given: dict[str, Any] = {"path": __file__, "questions": {}}
+    own: Any = ollama.Client(
+        "http://test", headers={"authorization": "Bearer x"}, transport=httpx.MockTransport(answer)
+    )
+    found: dict[str, list[str]] = {}
+    for name, method in inspect.getmembers(own, inspect.ismethod):
+        if name.startswith("_") or name == "close":
+            continue
+        parameters = inspect.signature(method).parameters
+        needed = [key for key, value in parameters.items() if value.default is value.empty or key == "model"]
+        with pytest.raises(ollama.ResponseError):
+            method(**{key: given.get(key, "x") for key in needed})
+        format = endpoint(asked[-1].method, str(asked[-1].url))
+        call = Call()
+        format.read_request(call, {})
+        styles = "plain, stream" if "stream" in parameters else "plain"
+        found[name] = [styles, f"`{format.operation}`", "yes" if call.runs_model else "no"]
+    own._client.close()
+
+    rows = {_quoted(row[0])[0]: row[1:] for row in _rows("docs/coverage.md", "<!-- ollama functions -->")}
+    assert found == rows
 
 
 def test_error_types_exist() -> None:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from otel_llm.http_rules import HttpRule
 from otel_llm.provider import DEFAULT_PORTS, provider_of
 from otel_llm.wire.excerpt import outline
+from otel_llm.wire.fields import fields, items
+from otel_llm.wire.form import fields_of_bytes, fields_of_stream
 from otel_llm.wire.format import Format
 from otel_llm.wire.formats import format_of, provider_by_format
 from otel_llm_semconv.providers import Provider
@@ -30,6 +33,8 @@ class Rule(NamedTuple):
     """The name of the format."""
     streams: bool = False
     """Whether the path itself asks for a stream."""
+    elements: str = ""
+    """A key that must be in the first element of the list that is asked for."""
 
 
 _INVOKED = "anthropic_version | messages | prompt | inputText | taskType | texts | query documents"
@@ -57,6 +62,7 @@ TABLE = (
     Rule("/models/{model}:streamGenerateContent", "contents *", "gemini.generate", streams=True),
     Rule("/models/{model}:embedContent", "content *", "gemini.embed"),
     Rule("/models/{model}:batchEmbedContents", "requests *", "gemini.embed"),
+    Rule("/publishers/google/models/{model}:predict", "instances", "vertex.predict", elements="content"),
     # Ollama
     Rule("/api/chat", "model messages", "ollama.chat"),
     Rule("/api/generate", "model prompt", "ollama.generate"),
@@ -123,6 +129,7 @@ class _Ending(NamedTuple):
     enough: bool
     format: str
     streams: bool
+    elements: str
 
     def may_fit(self, content: bytes | None) -> bool:
         """Whether a body may be such a request: a first look that costs little, for most are not."""
@@ -131,7 +138,7 @@ class _Ending(NamedTuple):
         if len(content) > _LARGE:
             # The keys may stand in between, so that one of them has to do.
             content = content[:_ENDS] + content[-_ENDS:]
-            return any(mark in content for marks in self.marks for mark in marks)
+            return any(mark in content for marks in self.marks for mark in marks) or () in self.marks
         for marks in self.marks:
             for mark in marks:
                 if mark not in content:
@@ -142,7 +149,21 @@ class _Ending(NamedTuple):
 
     def fits(self, content: bytes | None, body: Mapping[str, Any]) -> bool:
         """Whether a body that may be such a request is one: with the keys where they belong."""
-        return content is None or len(content) > _LARGE or any(body.keys() >= asks for asks in self.asks)
+        if content is None or len(content) > _LARGE:
+            return True
+        fitting = [asks for asks in self.asks if body.keys() >= asks]
+        return bool(fitting) and (not self.elements or self._has_elements(body, fitting[0]))
+
+    def _has_elements(self, body: Mapping[str, Any], asks: Collection[str]) -> bool:
+        return all(self.elements in fields(next(iter(items(body[key])), None)) for key in asks)
+
+
+class _Endings(NamedTuple):
+    """The rules for paths with the same last segment."""
+
+    needed: tuple[bytes, ...]
+    """What a body must have one of, or nothing: most that are no such request are told by it."""
+    each: tuple[_Ending, ...]
 
 
 def _last(path: str) -> str:
@@ -157,16 +178,32 @@ def _ending(rule: Rule) -> _Ending:
         tail if model else rule.path,
         re.compile(f".*{re.escape(before)}(?P<model>.+){re.escape(tail)}") if model else None,
         keys,
-        tuple([tuple([f'"{key}"'.encode() for key in each]) for each in keys]),
+        tuple([tuple([f'"{key}"'.encode() for key in ({rule.elements} if rule.elements else each)]) for each in keys]),
         "*" in rule.asks,
         rule.format,
         rule.streams,
+        rule.elements,
     )
 
 
-_BY_LAST: dict[str, tuple[_Ending, ...]] = {}
+def _needed(endings: Sequence[_Ending]) -> tuple[bytes, ...]:
+    """Return marks of which every body that fits has at least one; none where a body may have no marks at all."""
+    left: list[tuple[bytes, ...]] = [marks for ending in endings for marks in ending.marks]
+    needed: list[bytes] = []
+    while left:
+        counts = Counter([mark for marks in left for mark in marks])
+        most = max(counts, key=counts.__getitem__, default=None)
+        if most is None:
+            return ()
+        needed.append(most)
+        left = [marks for marks in left if most not in marks]
+    return tuple(needed)
+
+
+_by_last: dict[str, list[_Ending]] = {}
 for _rule in TABLE:
-    _BY_LAST[_last(_rule.path)] = (*_BY_LAST.get(_last(_rule.path), ()), _ending(_rule))
+    _by_last.setdefault(_last(_rule.path), []).append(_ending(_rule))
+_BY_LAST = {last: _Endings(_needed(endings), tuple(endings)) for last, endings in _by_last.items()}
 
 
 class Rules:
@@ -188,25 +225,33 @@ class Rules:
             endings = _BY_LAST.get(last.rpartition(":")[2])
         if self._own and (match := self._find_own(request, url.path)) is not None:
             return match
-        return None if endings is None else _find(endings, request, path)
+        if endings is None:
+            return None
+        content = _content(request)
+        needed, each = endings
+        if needed and content is not None and len(content) <= _LARGE:
+            for mark in needed:
+                if mark in content:
+                    return _find(each, request, path, content)
+            return None
+        return _find(each, request, path, content)
 
     def _find_own(self, request: Any, path: str) -> Match | None:
         host: str = request.url.host.lower()
         for rule in self._own:
             found = rule.path.fullmatch(path) if rule.host.match(host) else None
             if found is not None:
-                body = _decode(_content(request))
+                body = _decode(request, _content(request))
                 return _match(request, path, rule.format, body, found.groupdict().get("model"), rule.provider)
         return None
 
 
-def _find(endings: tuple[_Ending, ...], request: Any, path: str) -> Match | None:
-    content = _content(request)
+def _find(endings: tuple[_Ending, ...], request: Any, path: str, content: bytes | None) -> Match | None:
     for ending in endings:
         if not path.endswith(ending.tail) or not ending.may_fit(content):
             continue
         found = None if ending.path is None else ending.path.fullmatch(path)
-        body = _decode(content)
+        body = _decode(request, content)
         if (ending.path is None or found is not None) and ending.fits(content, body):
             if ending.streams:
                 body = {**body, "stream": True}
@@ -236,14 +281,19 @@ def _content(request: Any) -> bytes | None:
     return content
 
 
-def _decode(content: bytes | None) -> Mapping[str, Any]:
-    """Return the JSON object of a body, or what its ends tell of a large one; empty where it is none."""
+def _decode(request: Any, content: bytes | None) -> Mapping[str, Any]:
+    """Return the JSON object or the form of a body, or what the ends of a large one tell; empty where it is neither."""
     if content is None:
-        return {}
+        return fields_of_stream(request.stream)
+    large = len(content) > _LARGE
+    if large:
+        # What lies in between is not there; with a zero in its place nothing can be read across it.
+        content = content[:_ENDS] + b"\0" + content[-_ENDS:]
     try:
-        if len(content) > _LARGE:
-            # What lies in between is not there; with a zero in its place nothing can be read across it.
-            return outline(content[:_ENDS] + b"\0" + content[-_ENDS:]) or {}
+        if content.startswith(b"--"):
+            return fields_of_bytes(content, request.headers.get("content-type", ""))
+        if large:
+            return outline(content) or {}
         body: Any = json.loads(content)
     except (ValueError, RecursionError):
         return {}

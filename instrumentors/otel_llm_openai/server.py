@@ -15,6 +15,7 @@ _CLASSES = {
     "AzureOpenAI": Provider.AZURE_AI_OPENAI,
     "AsyncAzureOpenAI": Provider.AZURE_AI_OPENAI,
     "BaseBedrockClient": Provider.AWS_BEDROCK,
+    "BaseFoundryClient": Provider.AZURE_AI_INFERENCE,
     "BaseMantleClient": Provider.AWS_BEDROCK,
     "BaseVertexClient": Provider.GCP_VERTEX_AI,
 }

@@ -11,25 +11,23 @@ from typing import Any
 
 from otel_llm.call import Call
 from otel_llm.wire import anthropic_content as content
-from otel_llm.wire.fields import count, field, fields, integer, number, strings, text
+from otel_llm.wire.failure import read_error
+from otel_llm.wire.fields import count, field, fields, integer, strings, text
 from otel_llm.wire.format import Format
-from otel_llm.wire.openai import Parameters, no_text, read_nothing, read_parameters
 from otel_llm.wire.openai_endpoints import AGENT_MADE
+from otel_llm.wire.parameters import SAMPLING, Parameters, read_parameters, reader_of
 from otel_llm_semconv import attributes as names
-from otel_llm_semconv.errors import ErrorType
 from otel_llm_semconv.values import FinishReason, Operation, OutputType
 
 _SAMPLING: Parameters = {
-    "temperature": (names.GEN_AI_REQUEST_TEMPERATURE, number),
-    "top_p": (names.GEN_AI_REQUEST_TOP_P, number),
-    "top_k": (names.GEN_AI_REQUEST_TOP_K, integer),
+    **SAMPLING,
     "stop_sequences": (names.GEN_AI_REQUEST_STOP_SEQUENCES, strings),
     "service_tier": (names.ANTHROPIC_REQUEST_SERVICE_TIER, text),
 }
 _MESSAGES: Parameters = {**_SAMPLING, "max_tokens": (names.GEN_AI_REQUEST_MAX_TOKENS, integer)}
 _COMPLETE: Parameters = {**_SAMPLING, "max_tokens_to_sample": (names.GEN_AI_REQUEST_MAX_TOKENS, integer)}
 
-_FINISH_REASONS = {
+FINISH_REASONS = {
     "end_turn": FinishReason.STOP,
     "stop_sequence": FinishReason.STOP,
     "max_tokens": FinishReason.LENGTH,
@@ -55,10 +53,6 @@ def _read_messages_request(call: Call, body: Mapping[str, Any]) -> None:
     format = field(output, "format") or body.get("output_format")
     if format is not None and field(format, "type") == "json_schema":
         call.attributes[names.GEN_AI_OUTPUT_TYPE] = OutputType.JSON
-
-
-def _read_complete_request(call: Call, body: Mapping[str, Any]) -> None:
-    read_parameters(call, body, _COMPLETE)
 
 
 def _read_no_inference(call: Call, body: Mapping[str, Any]) -> None:
@@ -110,7 +104,7 @@ class _Usage:
 
 def _read_stop(call: Call, reason: object) -> None:
     word = text(reason)
-    call.finish_reasons = (_FINISH_REASONS.get(word, word) if word else FinishReason.ERROR,)
+    call.finish_reasons = (FINISH_REASONS.get(word, word) if word else FinishReason.ERROR,)
 
 
 def _read_message(call: Call, answer: object) -> None:
@@ -126,9 +120,7 @@ def _read_message(call: Call, answer: object) -> None:
 
 
 def _read_failure(call: Call, event: Mapping[str, Any]) -> None:
-    error = event.get("error")
-    call.error_type = text(field(error, "type")) or ErrorType.OTHER
-    call.error_message = text(field(error, "message"))
+    read_error(call, event.get("error"), "type")
 
 
 def _read_message_chunks(call: Call, chunks: Sequence[object]) -> None:
@@ -194,7 +186,7 @@ MESSAGES = Format(
 )
 COMPLETE = Format(
     Operation.TEXT_COMPLETION,
-    _read_complete_request,
+    reader_of(_COMPLETE),
     _read_completion,
     _read_completion_chunks,
     _completion_text,
@@ -202,7 +194,7 @@ COMPLETE = Format(
     content.read_completion,
     content.read_completion_chunks,
 )
-COUNT_TOKENS = Format(Operation.COUNT_TOKENS, _read_no_inference, _read_id, read_nothing, no_text)
+COUNT_TOKENS = Format(Operation.COUNT_TOKENS, _read_no_inference, _read_id)
 
 FORMATS: dict[str, Format] = {
     "/v1/messages": MESSAGES,

@@ -6,52 +6,37 @@ Source: GenAI semantic conventions, "Capturing instructions, inputs, and outputs
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from otel_llm.call import Call
 from otel_llm.wire.fields import field, fields, integer, items, text
-
-Part = dict[str, Any]
+from otel_llm.wire.messages import Message, Part, decoded_arguments, text_message, text_part, tool_call, tool_response
 
 _ASSISTANT = "assistant"
 _MODALITIES = {"image": "image", "document": "document"}
 
 
-def _text_part(content: str) -> Part:
-    return {"type": "text", "content": content}
-
-
 def _parts(content: object) -> list[Part]:
     if isinstance(content, str):
-        return [_text_part(content)]
+        return [text_part(content)]
     return [_part(block) for block in items(content)]
 
 
 def _part(block: object) -> Part:
     """Read one block of a message's content."""
     if isinstance(block, str):
-        return _text_part(block)
+        return text_part(block)
     own = fields(block)
     kind = text(own.get("type")) or ""
     if kind == "text":
-        return _text_part(text(own.get("text")) or "")
+        return text_part(text(own.get("text")) or "")
     if kind == "thinking":
         return {"type": "reasoning", "content": text(own.get("thinking")) or ""}
     if kind.endswith("tool_use"):  # tools of the caller's, of the server and of MCP
-        return {
-            "type": "tool_call",
-            "id": text(own.get("id")),
-            "name": text(own.get("name")) or "",
-            "arguments": own.get("input"),
-        }
+        return tool_call(own.get("id"), own.get("name"), own.get("input"))
     if kind.endswith("tool_result"):
-        return {
-            "type": "tool_call_response",
-            "id": text(own.get("tool_use_id")),
-            "response": _result(own.get("content")),
-        }
+        return tool_response(own.get("tool_use_id"), _result(own.get("content")))
     if kind in _MODALITIES:
         return _media(_MODALITIES[kind], own.get("source"))
     return {"type": kind or "unknown"}
@@ -67,7 +52,7 @@ def _media(modality: str, source: object) -> Part:
     if kind == "content":  # a document of blocks
         return {"type": modality, "content": _parts(own.get("content"))}
     if kind == "text":
-        return _text_part(text(own.get("data")) or "")
+        return text_part(text(own.get("data")) or "")
     data = own.get("data")
     return {
         "type": "blob",
@@ -89,7 +74,7 @@ def _plain(value: object) -> Any:
     return {key: _plain(item) for key, item in own.items() if item is not None} if own else value
 
 
-def _messages(messages: object) -> list[dict[str, Any]]:
+def _messages(messages: object) -> list[Message]:
     return [
         {"role": text(field(message, "role")) or "user", "parts": _parts(field(message, "content"))}
         for message in items(messages)
@@ -135,32 +120,22 @@ def read_message_chunks(call: Call, chunks: Sequence[object]) -> None:
             if piece:
                 inputs.setdefault(index, []).append(piece)
     for index, pieces in inputs.items():
-        blocks[index]["input"] = _decoded("".join(pieces))
+        blocks[index]["input"] = decoded_arguments("".join(pieces))
     call.output_messages = [{"role": _ASSISTANT, "parts": [_part(blocks[index]) for index in sorted(blocks)]}]
-
-
-def _decoded(arguments: str) -> object:
-    """Return tool arguments as an object where they are valid JSON, else as they came."""
-    try:
-        return json.loads(arguments)
-    except ValueError:
-        return arguments
 
 
 def read_complete_request(call: Call, body: Mapping[str, Any]) -> None:
     """Read ``prompt``."""
     prompt = text(body.get("prompt"))
-    call.input_messages = [{"role": "user", "parts": [_text_part(prompt)]}] if prompt else []
+    call.input_messages = [text_message("user", prompt)] if prompt else []
 
 
 def read_completion(call: Call, answer: object) -> None:
     """Read ``completion``."""
-    call.output_messages = [
-        {"role": _ASSISTANT, "parts": [_text_part(text(field(answer, "completion")) or "")]},
-    ]
+    call.output_messages = [text_message(_ASSISTANT, text(field(answer, "completion")) or "")]
 
 
 def read_completion_chunks(call: Call, chunks: Sequence[object]) -> None:
     """Put the pieces of the completion together."""
     whole = "".join([text(field(chunk, "completion")) or "" for chunk in chunks])
-    call.output_messages = [{"role": _ASSISTANT, "parts": [_text_part(whole)]}]
+    call.output_messages = [text_message(_ASSISTANT, whole)]

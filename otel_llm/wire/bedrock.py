@@ -21,11 +21,11 @@ from otel_llm.wire import bedrock_content as content
 from otel_llm.wire.fields import count, field, fields, integer, items, number, strings, text
 from otel_llm.wire.format import Format
 from otel_llm.wire.headers import told_count
-from otel_llm.wire.openai import Parameters
+from otel_llm.wire.parameters import SAMPLING, Parameters, read_parameters
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv.values import FinishReason, Operation
 
-_SAMPLING: Parameters = {
+_CONVERSE: Parameters = {
     "temperature": (names.GEN_AI_REQUEST_TEMPERATURE, number),
     "topP": (names.GEN_AI_REQUEST_TOP_P, number),
     "topK": (names.GEN_AI_REQUEST_TOP_K, integer),
@@ -33,31 +33,22 @@ _SAMPLING: Parameters = {
     "stopSequences": (names.GEN_AI_REQUEST_STOP_SEQUENCES, strings),
 }
 _INVOKED: Parameters = {
-    **_SAMPLING,
+    **_CONVERSE,
+    **SAMPLING,
     "maxTokenCount": (names.GEN_AI_REQUEST_MAX_TOKENS, integer),
     "max_new_tokens": (names.GEN_AI_REQUEST_MAX_TOKENS, integer),
     "max_gen_len": (names.GEN_AI_REQUEST_MAX_TOKENS, integer),
     "max_tokens": (names.GEN_AI_REQUEST_MAX_TOKENS, integer),
     "max_tokens_to_sample": (names.GEN_AI_REQUEST_MAX_TOKENS, integer),
     "max_completion_tokens": (names.GEN_AI_REQUEST_MAX_TOKENS, integer),
-    "top_p": (names.GEN_AI_REQUEST_TOP_P, number),
-    "top_k": (names.GEN_AI_REQUEST_TOP_K, integer),
     "p": (names.GEN_AI_REQUEST_TOP_P, number),
     "k": (names.GEN_AI_REQUEST_TOP_K, integer),
-    "stop": (names.GEN_AI_REQUEST_STOP_SEQUENCES, strings),
     "stop_sequences": (names.GEN_AI_REQUEST_STOP_SEQUENCES, strings),
-    "seed": (names.GEN_AI_REQUEST_SEED, integer),
-    "frequency_penalty": (names.GEN_AI_REQUEST_FREQUENCY_PENALTY, number),
-    "presence_penalty": (names.GEN_AI_REQUEST_PRESENCE_PENALTY, number),
     "dimensions": (names.GEN_AI_EMBEDDINGS_DIMENSION_COUNT, integer),
 }
 _CONFIGS = ("inferenceConfig", "textGenerationConfig")
 _FINISH_REASONS = {
-    "end_turn": FinishReason.STOP,
-    "stop_sequence": FinishReason.STOP,
-    "max_tokens": FinishReason.LENGTH,
-    "model_context_window_exceeded": FinishReason.LENGTH,
-    "tool_use": FinishReason.TOOL_CALL,
+    **anthropic.FINISH_REASONS,
     "guardrail_intervened": FinishReason.CONTENT_FILTER,
     "content_filtered": FinishReason.CONTENT_FILTER,
     "malformed_model_output": FinishReason.ERROR,
@@ -81,21 +72,13 @@ def _finish_reason(reason: object) -> str | None:
 
 
 def _read_common_request(call: Call, body: Mapping[str, Any], known: Parameters) -> None:
-    call.request_model = text(body.get("model")) or text(body.get("modelId"))
-    if body.get("stream") is True:
-        call.streaming = True
-        call.attributes[names.GEN_AI_REQUEST_STREAM] = True
-    for part in (body, *(body.get(config) for config in _CONFIGS)):
-        for key, value in fields(part).items():
-            if key in known:
-                name, convert = known[key]
-                converted = convert(value)
-                if converted is not None:
-                    call.attributes[name] = converted
+    configs = [fields(body.get(name)) for name in _CONFIGS]
+    read_parameters(call, body, known, {**body, **configs[0], **configs[1]})
+    call.request_model = call.request_model or text(body.get("modelId"))
 
 
 def _read_converse_request(call: Call, body: Mapping[str, Any]) -> None:
-    _read_common_request(call, body, _SAMPLING)
+    _read_common_request(call, body, _CONVERSE)
 
 
 def _read_invoke_request(call: Call, body: Mapping[str, Any]) -> None:
@@ -332,12 +315,3 @@ INVOKE = Format(
     _read_invoked_chunks_content,
     _is_measured,
 )
-
-FORMATS: dict[str, Format] = {
-    "converse": CONVERSE,
-    "converse-stream": CONVERSE,
-    "invoke": INVOKE,
-    "invoke-with-response-stream": INVOKE,
-}
-"""The formats by the last segment of the path, whose ``/model/{model}`` is in the body; that of a stream sets
-``stream`` there too."""

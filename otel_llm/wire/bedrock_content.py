@@ -6,19 +6,14 @@ Source: GenAI semantic conventions, "Capturing instructions, inputs, and outputs
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from otel_llm.call import Call
 from otel_llm.wire.fields import field, fields, integer, items, text
-from otel_llm.wire.openai_content import Message, Part
+from otel_llm.wire.messages import Message, Part, decoded_arguments, text_message, text_part, tool_call, tool_response
 
 _MEDIA = {"image": "image", "video": "video", "audio": "audio", "document": "document"}
-
-
-def _text_part(content: str) -> Part:
-    return {"type": "text", "content": content}
 
 
 def _media(kind: str, media: object) -> Part:
@@ -36,16 +31,13 @@ def _part(block: object) -> Part:
     own = fields(block)
     said = own.get("text")
     if isinstance(said, str):
-        return _text_part(said)
+        return text_part(said)
     used = own.get("toolUse")
     if used is not None:
-        name = text(field(used, "name")) or ""
-        identifier = text(field(used, "toolUseId"))
-        return {"type": "tool_call", "id": identifier, "name": name, "arguments": field(used, "input")}
+        return tool_call(field(used, "toolUseId"), field(used, "name"), field(used, "input"))
     result = own.get("toolResult")
     if result is not None:
-        identifier = text(field(result, "toolUseId"))
-        return {"type": "tool_call_response", "id": identifier, "response": field(result, "content")}
+        return tool_response(field(result, "toolUseId"), field(result, "content"))
     reasoning = own.get("reasoningContent")
     if reasoning is not None:
         thought = text(field(field(reasoning, "reasoningText"), "text"))
@@ -89,12 +81,8 @@ def read_converse_chunks(call: Call, chunks: Sequence[object]) -> None:
         begun = field(chunk, "contentBlockStart")
         used = field(field(begun, "start"), "toolUse")
         if used is not None:
-            part: Part = {
-                "type": "tool_call",
-                "id": text(field(used, "toolUseId")),
-                "name": text(field(used, "name")) or "",
-            }
-            blocks[integer(field(begun, "contentBlockIndex")) or 0] = {**part, "arguments": ""}
+            index = integer(field(begun, "contentBlockIndex")) or 0
+            blocks[index] = tool_call(field(used, "toolUseId"), field(used, "name"), "")
         event = field(chunk, "contentBlockDelta")
         delta = fields(field(event, "delta"))
         index = integer(field(event, "contentBlockIndex")) or 0
@@ -104,20 +92,13 @@ def read_converse_chunks(call: Call, chunks: Sequence[object]) -> None:
             block["content"] = block.get("content", "") + (said or thought)
         asked = text(field(delta.get("toolUse"), "input"))
         if asked:
-            block = blocks.setdefault(index, {"type": "tool_call", "id": None, "name": "", "arguments": ""})
+            block = blocks.setdefault(index, tool_call(None, None, ""))
             block["arguments"] = block.get("arguments", "") + asked
     parts = [blocks[index] for index in sorted(blocks)]
     for part in parts:
         if part["type"] == "tool_call":
-            part["arguments"] = _decoded(str(part["arguments"]))
+            part["arguments"] = decoded_arguments(part["arguments"])
     call.output_messages = [{"role": "assistant", "parts": parts}]
-
-
-def _decoded(arguments: str) -> object:
-    try:
-        return json.loads(arguments)
-    except ValueError:
-        return arguments
 
 
 # models that know no messages
@@ -137,15 +118,15 @@ def read_plain_request(call: Call, body: Mapping[str, Any]) -> None:
     """Read the prompt, by each model's name for it."""
     asked = next((said for key in ("inputText", "prompt", "message") if (said := text(body.get(key)))), None)
     if asked:
-        call.input_messages = [{"role": "user", "parts": [_text_part(asked)]}]
+        call.input_messages = [text_message("user", asked)]
 
 
 def read_plain_answer(call: Call, answer: object) -> None:
     """Read one message for each result."""
-    call.output_messages = [{"role": "assistant", "parts": [_text_part(said)]} for said in _said(answer)]
+    call.output_messages = [text_message("assistant", said) for said in _said(answer)]
 
 
 def read_plain_chunks(call: Call, chunks: Sequence[object]) -> None:
     """Put the texts together."""
     said = "".join([piece for chunk in chunks for piece in _said(chunk)])
-    call.output_messages = [{"role": "assistant", "parts": [_text_part(said)]}]
+    call.output_messages = [text_message("assistant", said)]

@@ -15,21 +15,19 @@ from otel_llm.call import Call
 from otel_llm.wire import cohere_content as content
 from otel_llm.wire.fields import count, field, fields, integer, items, number, strings, text
 from otel_llm.wire.format import Format
-from otel_llm.wire.openai import Parameters, no_text, read_nothing, read_output_type, read_parameters
+from otel_llm.wire.openai import read_output_type
 from otel_llm.wire.openai_content import read_completion_request
+from otel_llm.wire.parameters import SAMPLING, Parameters, read_parameters, reader_of
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv.errors import ErrorType
 from otel_llm_semconv.values import FinishReason, Operation
 
 _CHAT: Parameters = {
-    "temperature": (names.GEN_AI_REQUEST_TEMPERATURE, number),
+    **SAMPLING,
     "p": (names.GEN_AI_REQUEST_TOP_P, number),
     "k": (names.GEN_AI_REQUEST_TOP_K, integer),
     "max_tokens": (names.GEN_AI_REQUEST_MAX_TOKENS, integer),
     "stop_sequences": (names.GEN_AI_REQUEST_STOP_SEQUENCES, strings),
-    "seed": (names.GEN_AI_REQUEST_SEED, integer),
-    "frequency_penalty": (names.GEN_AI_REQUEST_FREQUENCY_PENALTY, number),
-    "presence_penalty": (names.GEN_AI_REQUEST_PRESENCE_PENALTY, number),
     "reasoning_effort": (names.GEN_AI_REQUEST_REASONING_LEVEL, text),
     "conversation_id": (names.GEN_AI_CONVERSATION_ID, text),
 }
@@ -58,14 +56,6 @@ def _read_chat_request(call: Call, body: Mapping[str, Any]) -> None:
     read_parameters(call, body, _CHAT)
     if "response_format" in body:
         read_output_type(call, body["response_format"])
-
-
-def _read_embed_request(call: Call, body: Mapping[str, Any]) -> None:
-    read_parameters(call, body, _EMBED)
-
-
-def _read_rerank_request(call: Call, body: Mapping[str, Any]) -> None:
-    read_parameters(call, body, _RERANK)
 
 
 # answers
@@ -185,16 +175,5 @@ GENERATE = Format(
     read_completion_request,
     is_last=_is_finished,
 )
-EMBED = Format(Operation.EMBEDDINGS, _read_embed_request, _read_embedded, read_nothing, no_text)
-RERANK = Format(Operation.RERANK, _read_rerank_request, _read_embedded, read_nothing, no_text)
-
-FORMATS: dict[str, Format] = {
-    "/v2/chat": CHAT,
-    "/v1/chat": CHAT,
-    "/v1/generate": GENERATE,
-    "/v2/embed": EMBED,
-    "/v1/embed": EMBED,
-    "/v2/rerank": RERANK,
-    "/v1/rerank": RERANK,
-}
-"""The formats by path."""
+EMBED = Format(Operation.EMBEDDINGS, reader_of(_EMBED), _read_embedded)
+RERANK = Format(Operation.RERANK, reader_of(_RERANK), _read_embedded)

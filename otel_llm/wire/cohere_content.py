@@ -5,78 +5,64 @@ Source: GenAI semantic conventions, "Capturing instructions, inputs, and outputs
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from otel_llm.call import Call
 from otel_llm.wire.fields import field, fields, integer, items, text
-from otel_llm.wire.openai_content import Message, Part, read_tools
+from otel_llm.wire.messages import (
+    Message,
+    Part,
+    decoded_arguments,
+    media,
+    text_message,
+    text_part,
+    tool_call,
+    tool_response,
+)
+from otel_llm.wire.openai_content import read_tools
 
 _ROLES = {"chatbot": "assistant"}
-
-
-def _text_part(content: str) -> Part:
-    return {"type": "text", "content": content}
 
 
 def _part(part: object) -> Part:
     kind = text(field(part, "type")) or ""
     if kind == "text":
-        return _text_part(text(field(part, "text")) or "")
+        return text_part(text(field(part, "text")) or "")
     if kind == "thinking":
         return {"type": "reasoning", "content": text(field(part, "thinking")) or ""}
     if kind == "image_url":
-        url = text(field(field(part, "image_url"), "url")) or ""
-        if not url.startswith("data:"):
-            return {"type": "uri", "modality": "image", "uri": url}
-        header, _, data = url[5:].partition(",")
-        return {"type": "blob", "modality": "image", "mime_type": header.partition(";")[0], "content": data}
+        return media("image", text(field(field(part, "image_url"), "url")) or "")
     return {"type": kind or "unknown"}
 
 
 def _parts(content: object) -> list[Part]:
     if isinstance(content, str):
-        return [_text_part(content)] if content else []
+        return [text_part(content)] if content else []
     return [_part(part) for part in items(content)]
 
 
-def _tool_call(call: object) -> Part:
+def _called(call: object) -> Part:
     """Read a tool call: of the second version a function, of the first its name and parameters alone."""
     function = field(call, "function")
-    return {
-        "type": "tool_call",
-        "id": text(field(call, "id")),
-        "name": text(field(function if function is not None else call, "name")) or "",
-        "arguments": field(call, "parameters") if function is None else _decoded(field(function, "arguments")),
-    }
-
-
-def _decoded(arguments: object) -> object:
-    if isinstance(arguments, str):
-        try:
-            return json.loads(arguments)
-        except ValueError:
-            return arguments
-    return arguments
+    if function is None:
+        return tool_call(field(call, "id"), field(call, "name"), field(call, "parameters"))
+    return tool_call(field(call, "id"), field(function, "name"), decoded_arguments(field(function, "arguments")))
 
 
 def _message(message: object, role: str | None = None) -> Message:
     own = fields(message)
     role = role or (text(own.get("role")) or "user").lower()
     if role == "tool":
-        responses: list[Part] = [
-            {"type": "tool_call_response", "id": text(field(field(each, "call"), "name")), "response": each}
-            for each in items(own.get("tool_results"))
-        ]
-        whole = {"type": "tool_call_response", "id": text(own.get("tool_call_id")), "response": own.get("content")}
-        return {"role": role, "parts": responses or [whole]}
+        results = items(own.get("tool_results"))
+        responses = [tool_response(field(field(each, "call"), "name"), each) for each in results]
+        return {"role": role, "parts": responses or [tool_response(own.get("tool_call_id"), own.get("content"))]}
     parts: list[Part] = []
     plan = text(own.get("tool_plan"))
     if plan:
         parts.append({"type": "reasoning", "content": plan})
     parts += _parts(own.get("content") or own.get("message") or own.get("text"))
-    parts += [_tool_call(call) for call in items(own.get("tool_calls"))]
+    parts += [_called(call) for call in items(own.get("tool_calls"))]
     return {"role": _ROLES.get(role, role), "parts": parts}
 
 
@@ -86,10 +72,10 @@ def read_chat_request(call: Call, body: Mapping[str, Any]) -> None:
     call.input_messages = [_message(message) for message in given]
     asked = text(body.get("message"))
     if asked:
-        call.input_messages.append({"role": "user", "parts": [_text_part(asked)]})
+        call.input_messages.append(text_message("user", asked))
     preamble = text(body.get("preamble"))
     if preamble:
-        call.system_instructions = [_text_part(preamble)]
+        call.system_instructions = [text_part(preamble)]
     call.tool_definitions = read_tools(body.get("tools"))
 
 
@@ -111,7 +97,7 @@ def read_chat_chunks(call: Call, chunks: Sequence[object]) -> None:
             read_chat_answer(call, own.get("response"))
             return
         if kind == "text-generation":
-            part = contents.setdefault(0, _text_part(""))
+            part = contents.setdefault(0, text_part(""))
             part["content"] += text(own.get("text")) or ""
             continue
         message = fields(field(own.get("delta"), "message"))
@@ -132,5 +118,5 @@ def read_chat_chunks(call: Call, chunks: Sequence[object]) -> None:
             tool["arguments"] += text(field(function, "arguments")) or ""
     parts: list[Part] = [{"type": "reasoning", "content": plan}] if plan else []
     parts += [contents[index] for index in sorted(contents)]
-    parts += [_tool_call({"id": tool["id"], "function": tool}) for _, tool in sorted(tools.items())]
+    parts += [_called({"id": tool["id"], "function": tool}) for _, tool in sorted(tools.items())]
     call.output_messages = [{"role": "assistant", "parts": parts}]

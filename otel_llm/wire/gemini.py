@@ -1,7 +1,7 @@
-"""The Gemini formats, of the Gemini API and of Vertex AI: generateContent, embedContent and countTokens.
+"""The Gemini formats, of the Gemini API and of Vertex AI: generateContent, embeddings and countTokens.
 
 Source: Gemini API reference, "Generating content" (GenerateContentResponse, UsageMetadata), "Embeddings" and "Counting
-tokens"; Vertex AI, "GenerateContentResponse".
+tokens"; Vertex AI, "GenerateContentResponse" and "Text embeddings API".
 """
 
 from __future__ import annotations
@@ -11,23 +11,33 @@ from typing import Any
 
 from otel_llm.call import Call
 from otel_llm.wire import gemini_content as content
+from otel_llm.wire.failure import read_error
 from otel_llm.wire.fields import count, field, fields, integer, items, number, strings, text
 from otel_llm.wire.format import Format
-from otel_llm.wire.openai import Parameters, no_text, read_nothing
+from otel_llm.wire.modalities import CACHED, INPUT, OUTPUT, read_modalities
+from otel_llm.wire.parameters import Parameters, read_choice_count, read_parameters
 from otel_llm_semconv import attributes as names
-from otel_llm_semconv.errors import ErrorType
 from otel_llm_semconv.values import FinishReason, Operation, OutputType
 
-_CONFIG: Parameters = {
-    "temperature": (names.GEN_AI_REQUEST_TEMPERATURE, number),
-    "topP": (names.GEN_AI_REQUEST_TOP_P, number),
-    "topK": (names.GEN_AI_REQUEST_TOP_K, integer),
-    "maxOutputTokens": (names.GEN_AI_REQUEST_MAX_TOKENS, integer),
-    "stopSequences": (names.GEN_AI_REQUEST_STOP_SEQUENCES, strings),
-    "seed": (names.GEN_AI_REQUEST_SEED, integer),
-    "presencePenalty": (names.GEN_AI_REQUEST_PRESENCE_PENALTY, number),
-    "frequencyPenalty": (names.GEN_AI_REQUEST_FREQUENCY_PENALTY, number),
-}
+
+def _by_either(table: Parameters) -> Parameters:
+    """Return the table with both names of each parameter: the server takes both."""
+    return {**table, **{content.with_underscores(name): known for name, known in table.items()}}
+
+
+_CONFIG = _by_either(
+    {
+        "temperature": (names.GEN_AI_REQUEST_TEMPERATURE, number),
+        "topP": (names.GEN_AI_REQUEST_TOP_P, number),
+        "topK": (names.GEN_AI_REQUEST_TOP_K, integer),
+        "maxOutputTokens": (names.GEN_AI_REQUEST_MAX_TOKENS, integer),
+        "stopSequences": (names.GEN_AI_REQUEST_STOP_SEQUENCES, strings),
+        "seed": (names.GEN_AI_REQUEST_SEED, integer),
+        "presencePenalty": (names.GEN_AI_REQUEST_PRESENCE_PENALTY, number),
+        "frequencyPenalty": (names.GEN_AI_REQUEST_FREQUENCY_PENALTY, number),
+    }
+)
+_EMBED = _by_either({"outputDimensionality": (names.GEN_AI_EMBEDDINGS_DIMENSION_COUNT, integer)})
 _OUTPUT_TYPES = {
     "application/json": OutputType.JSON,
     "text/x.enum": OutputType.TEXT,
@@ -51,81 +61,42 @@ _FINISH_REASONS = {
     "FINISH_REASON_UNSPECIFIED": FinishReason.ERROR,
 }
 """Reasons by Gemini's; others are kept in small letters."""
-_INPUT_MODALITIES = {
-    "TEXT": names.GEN_AI_USAGE_TEXT_INPUT_TOKENS,
-    "IMAGE": names.GEN_AI_USAGE_IMAGE_INPUT_TOKENS,
-    "AUDIO": names.GEN_AI_USAGE_AUDIO_INPUT_TOKENS,
-}
-_TOLD_MODALITIES = {
-    "TEXT": names.GEN_AI_USAGE_TEXT_OUTPUT_TOKENS,
-    "IMAGE": names.GEN_AI_USAGE_IMAGE_OUTPUT_TOKENS,
-    "AUDIO": names.GEN_AI_USAGE_AUDIO_OUTPUT_TOKENS,
-}
-_CACHED_MODALITIES = {
-    "TEXT": names.GEN_AI_USAGE_TEXT_CACHE_READ_INPUT_TOKENS,
-    "IMAGE": names.GEN_AI_USAGE_IMAGE_CACHE_READ_INPUT_TOKENS,
-    "AUDIO": names.GEN_AI_USAGE_AUDIO_CACHE_READ_INPUT_TOKENS,
-}
 
 
 # requests
 
 
-def _read_model(call: Call, body: Mapping[str, Any]) -> None:
-    model = text(body.get("model"))
-    call.request_model = model.removeprefix("models/") if model else None
-    if body.get("stream") is True:
-        call.streaming = True
-        call.attributes[names.GEN_AI_REQUEST_STREAM] = True
+def _read_request(call: Call, body: Mapping[str, Any], table: Parameters, options: object) -> None:
+    read_parameters(call, body, table, fields(options))
+    if call.request_model:
+        call.request_model = call.request_model.removeprefix("models/")
 
 
 def _read_generate_request(call: Call, body: Mapping[str, Any]) -> None:
-    _read_model(call, body)
-    attributes = call.attributes
     config = content.either(body, "generationConfig")
-    for key, (name, convert) in _CONFIG.items():
-        value = convert(content.either(config, key))
-        if value is not None:
-            attributes[name] = value
-    choices = integer(content.either(config, "candidateCount"))
-    if choices is not None and choices != 1:
-        call.choice_count = choices
-        attributes[names.GEN_AI_REQUEST_CHOICE_COUNT] = choices
+    _read_request(call, body, _CONFIG, config)
+    read_choice_count(call, content.either(config, "candidateCount"))
     output = _OUTPUT_TYPES.get(text(content.either(config, "responseMimeType")) or "")
     for modality in strings(content.either(config, "responseModalities")) or []:
         output = output or _OUTPUT_MODALITIES.get(modality.upper())
     if output:
-        attributes[names.GEN_AI_OUTPUT_TYPE] = output
+        call.attributes[names.GEN_AI_OUTPUT_TYPE] = output
     level = text(content.either(content.either(config, "thinkingConfig"), "thinkingLevel"))
     if level:
-        attributes[names.GEN_AI_REQUEST_REASONING_LEVEL] = level
+        call.attributes[names.GEN_AI_REQUEST_REASONING_LEVEL] = level
 
 
 def _read_embed_request(call: Call, body: Mapping[str, Any]) -> None:
     """Read one text or a batch of them, each a request of its own."""
-    _read_model(call, body)
-    asked = (body, *items(body.get("requests"))[:1])
-    if call.request_model is None:
-        _read_model(call, fields(asked[-1]))
-    dimensions = integer(content.either(asked[-1], "outputDimensionality"))
-    if dimensions is not None:
-        call.attributes[names.GEN_AI_EMBEDDINGS_DIMENSION_COUNT] = dimensions
+    asked = fields(next(iter(items(body.get("requests"))), body))
+    _read_request(call, body if body.get("model") else asked, _EMBED, asked)
 
 
-def _read_count_request(call: Call, body: Mapping[str, Any]) -> None:
-    call.runs_model = False
-    _read_model(call, body)
+def _read_predict_request(call: Call, body: Mapping[str, Any]) -> None:
+    _read_request(call, body, _EMBED, body.get("parameters"))
 
 
 # answers
-
-
-def _read_modalities(call: Call, details: object, known: Mapping[str, str]) -> None:
-    for detail in items(details):
-        name = known.get(text(field(detail, "modality")) or "")
-        tokens = count(field(detail, "tokenCount"))
-        if name is not None and tokens:
-            call.modality_tokens = {**(call.modality_tokens or {}), name: tokens}
 
 
 def _read_usage(call: Call, usage: object) -> None:
@@ -143,9 +114,16 @@ def _read_usage(call: Call, usage: object) -> None:
     cached = count(own.get("cachedContentTokenCount"))
     if cached is not None:
         call.cache_read_tokens = cached
-    _read_modalities(call, own.get("promptTokensDetails"), _INPUT_MODALITIES)
-    _read_modalities(call, own.get("candidatesTokensDetails"), _TOLD_MODALITIES)
-    _read_modalities(call, own.get("cacheTokensDetails"), _CACHED_MODALITIES)
+    read_modalities(call, _by_modality(own.get("promptTokensDetails")), INPUT)
+    read_modalities(call, _by_modality(own.get("candidatesTokensDetails")), OUTPUT)
+    read_modalities(call, _by_modality(own.get("cacheTokensDetails")), CACHED)
+
+
+def _by_modality(details: object) -> dict[str, Any]:
+    return {
+        f"{(text(field(detail, 'modality')) or '').lower()}_tokens": field(detail, "tokenCount")
+        for detail in items(details)
+    }
 
 
 def _read_common(call: Call, answer: Mapping[str, Any]) -> None:
@@ -157,8 +135,7 @@ def _read_common(call: Call, answer: Mapping[str, Any]) -> None:
         _read_usage(call, usage)
     error = answer.get("error")
     if error is not None:
-        call.error_type = text(field(error, "status")) or ErrorType.OTHER
-        call.error_message = text(field(error, "message"))
+        read_error(call, error, "status")
 
 
 def _finish_reason(reason: object) -> str | None:
@@ -203,12 +180,16 @@ def _is_last(chunk: object) -> bool:
     return bool(candidates) and all(field(candidate, "finishReason") for candidate in candidates)
 
 
-def _read_counted(call: Call, answer: object) -> None:
-    """Read nothing: the tokens that were counted are not tokens that were used."""
-
-
 def _read_embedded(call: Call, answer: object) -> None:
     _read_common(call, fields(answer))
+
+
+def _read_predicted(call: Call, answer: object) -> None:
+    """Read how many tokens each text had."""
+    embeddings = [field(each, "embeddings") for each in items(field(answer, "predictions"))]
+    tokens = [count(field(field(each, "statistics"), "token_count")) for each in embeddings]
+    if any(each is not None for each in tokens):
+        call.input_tokens = sum([each or 0 for each in tokens])
 
 
 GENERATE_CONTENT = Format(
@@ -222,14 +203,6 @@ GENERATE_CONTENT = Format(
     content.read_chunks,
     _is_last,
 )
-EMBED_CONTENT = Format(Operation.EMBEDDINGS, _read_embed_request, _read_embedded, read_nothing, no_text)
-COUNT_TOKENS = Format(Operation.COUNT_TOKENS, _read_count_request, _read_counted, read_nothing, no_text)
-
-FORMATS: dict[str, Format] = {
-    "generateContent": GENERATE_CONTENT,
-    "streamGenerateContent": GENERATE_CONTENT,
-    "embedContent": EMBED_CONTENT,
-    "batchEmbedContents": EMBED_CONTENT,
-    "countTokens": COUNT_TOKENS,
-}
-"""The formats by the method behind the colon of the path; that of a stream sets ``stream`` in the body."""
+PREDICT = Format(Operation.EMBEDDINGS, _read_predict_request, _read_predicted)
+"""Of Vertex AI, which embeds texts by what it has for models of any kind."""
+EMBED_CONTENT = Format(Operation.EMBEDDINGS, _read_embed_request, _read_embedded)

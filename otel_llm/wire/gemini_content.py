@@ -11,7 +11,7 @@ from typing import Any
 
 from otel_llm.call import Call
 from otel_llm.wire.fields import field, fields, integer, items, text
-from otel_llm.wire.openai_content import Message, Part
+from otel_llm.wire.messages import Message, Part, text_part, tool_call, tool_response
 
 _CAPITAL = re.compile("[A-Z]")
 _ROLES = {"model": "assistant", "function": "tool"}
@@ -21,26 +21,26 @@ def either(value: object, name: str) -> Any:
     """Return a field by its name in the reference or by its name with underscores: the server takes both."""
     own = fields(value)
     found = own.get(name)
-    return own.get(_CAPITAL.sub(lambda capital: f"_{capital[0].lower()}", name)) if found is None else found
+    return own.get(with_underscores(name)) if found is None else found
 
 
-def _text_part(content: str) -> Part:
-    return {"type": "text", "content": content}
+def with_underscores(name: str) -> str:
+    """Return the other name of a field."""
+    return _CAPITAL.sub(lambda capital: f"_{capital[0].lower()}", name)
 
 
 def _part(part: object) -> Part:
     own = fields(part)
     said = own.get("text")
     if isinstance(said, str):
-        return {"type": "reasoning", "content": said} if own.get("thought") else _text_part(said)
+        return {"type": "reasoning", "content": said} if own.get("thought") else text_part(said)
     called = either(part, "functionCall")
     if called is not None:
-        name = text(field(called, "name")) or ""
-        return {"type": "tool_call", "id": text(field(called, "id")), "name": name, "arguments": field(called, "args")}
+        return tool_call(field(called, "id"), field(called, "name"), field(called, "args"))
     answered = either(part, "functionResponse")
     if answered is not None:
-        identifier = text(field(answered, "id")) or text(field(answered, "name"))
-        return {"type": "tool_call_response", "id": identifier, "response": field(answered, "response")}
+        identifier = field(answered, "id") or field(answered, "name")
+        return tool_response(identifier, field(answered, "response"))
     blob = either(part, "inlineData")
     if blob is not None:
         kind = text(either(blob, "mimeType")) or ""
@@ -61,7 +61,7 @@ def _modality(mime_type: str) -> str:
 
 def _parts(content: object) -> list[Part]:
     if isinstance(content, str):
-        return [_text_part(content)]
+        return [text_part(content)]
     return [_part(part) for part in items(field(content, "parts"))]
 
 

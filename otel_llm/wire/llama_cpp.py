@@ -9,23 +9,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from otel_llm.call import Call
-from otel_llm.wire.fields import count, field, fields, integer, items, number, strings, text
+from otel_llm.wire.failure import read_error
+from otel_llm.wire.fields import count, field, fields, integer, items, text
 from otel_llm.wire.format import Format
-from otel_llm.wire.openai import Parameters, no_text, read_nothing, read_parameters
+from otel_llm.wire.messages import text_message
 from otel_llm.wire.openai_content import read_completion_request
+from otel_llm.wire.parameters import SAMPLING, Parameters, read_parameters, reader_of
+from otel_llm.wire.times import read_timings
 from otel_llm_semconv import attributes as names
-from otel_llm_semconv.errors import ErrorType
 from otel_llm_semconv.values import FinishReason, Operation, OutputType
 
 _COMPLETION: Parameters = {
-    "temperature": (names.GEN_AI_REQUEST_TEMPERATURE, number),
-    "top_p": (names.GEN_AI_REQUEST_TOP_P, number),
-    "top_k": (names.GEN_AI_REQUEST_TOP_K, integer),
+    **SAMPLING,
     "n_predict": (names.GEN_AI_REQUEST_MAX_TOKENS, count),  # where it is negative there is no limit
-    "frequency_penalty": (names.GEN_AI_REQUEST_FREQUENCY_PENALTY, number),
-    "presence_penalty": (names.GEN_AI_REQUEST_PRESENCE_PENALTY, number),
-    "seed": (names.GEN_AI_REQUEST_SEED, integer),
-    "stop": (names.GEN_AI_REQUEST_STOP_SEQUENCES, strings),
 }
 _STOPS = {"eos": FinishReason.STOP, "word": FinishReason.STOP, "limit": FinishReason.LENGTH}
 """Finish reasons by ``stop_type``, or in older servers by the flag ``stopped_`` and the same word."""
@@ -35,23 +31,6 @@ def _read_request(call: Call, body: Mapping[str, Any]) -> None:
     read_parameters(call, body, _COMPLETION)
     if body.get("json_schema"):
         call.attributes[names.GEN_AI_OUTPUT_TYPE] = OutputType.JSON
-
-
-def _read_embedding_request(call: Call, body: Mapping[str, Any]) -> None:
-    read_parameters(call, body, {})
-
-
-def read_timings(call: Call, timings: object) -> None:
-    """Read ``timings``: milliseconds of the prompt and of the prediction, and what of the prompt was cached."""
-    own = fields(timings)
-    prompt, predicted = number(own.get("prompt_ms")), number(own.get("predicted_ms"))
-    if prompt is not None:
-        call.prompt_seconds = prompt / 1000
-    if predicted is not None:
-        call.generation_seconds = predicted / 1000
-    cached = count(own.get("cache_n"))
-    if cached is not None:
-        call.cache_read_tokens = cached
 
 
 def _finish_reason(own: Mapping[str, Any]) -> str:
@@ -81,8 +60,7 @@ def _read_all(call: Call, answers: Sequence[object]) -> None:
         call.response_model = text(own.get("model")) or call.response_model
         error = own.get("error")
         if error is not None:
-            call.error_type = text(field(error, "type")) or ErrorType.OTHER
-            call.error_message = text(field(error, "message")) or text(error)
+            read_error(call, error, "type")
             continue
         reasons.append(_finish_reason(own))
         for counts, key in ((evaluated, "tokens_evaluated"), (predicted, "tokens_predicted")):
@@ -110,12 +88,10 @@ def _read_embedding(call: Call, answer: object) -> None:
 # content
 
 
-def _answers(texts: Sequence[str]) -> list[dict[str, Any]]:
-    return [{"role": "assistant", "parts": [{"type": "text", "content": each}]} for each in texts]
-
-
 def _read_answer_content(call: Call, answer: object) -> None:
-    call.output_messages = _answers([text(field(each, "content")) or "" for each in items(answer) or [answer]])
+    call.output_messages = [
+        text_message("assistant", text(field(each, "content")) or "") for each in items(answer) or [answer]
+    ]
 
 
 def _read_chunks_content(call: Call, chunks: Sequence[object]) -> None:
@@ -123,7 +99,7 @@ def _read_chunks_content(call: Call, chunks: Sequence[object]) -> None:
     for chunk in chunks:
         index = integer(field(chunk, "index")) or 0
         texts[index] = texts.get(index, "") + (text(field(chunk, "content")) or "")
-    call.output_messages = _answers([texts[index] for index in sorted(texts)])
+    call.output_messages = [text_message("assistant", said) for _, said in sorted(texts.items())]
 
 
 COMPLETION = Format(
@@ -138,7 +114,4 @@ COMPLETION = Format(
     _is_last,
 )
 INFILL = COMPLETION
-EMBEDDING = Format(Operation.EMBEDDINGS, _read_embedding_request, _read_embedding, read_nothing, no_text)
-
-FORMATS: dict[str, Format] = {"/completion": COMPLETION, "/infill": INFILL, "/embedding": EMBEDDING}
-"""The formats by path."""
+EMBEDDING = Format(Operation.EMBEDDINGS, reader_of({}), _read_embedding)

@@ -5,32 +5,24 @@ Source: Mistral AI API reference, "Fim completion".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from otel_llm.call import Call
 from otel_llm.wire import openai_content as content
-from otel_llm.wire.fields import integer, strings
+from otel_llm.wire.fields import integer
 from otel_llm.wire.format import Format
-from otel_llm.wire.openai import CHAT, SAMPLING, Parameters, read_parameters
+from otel_llm.wire.openai import CHAT
+from otel_llm.wire.parameters import SAMPLING, Parameters, reader_of
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv.values import Operation
 
 _FIM: Parameters = {
     **SAMPLING,
     "max_tokens": (names.GEN_AI_REQUEST_MAX_TOKENS, integer),
-    "stop": (names.GEN_AI_REQUEST_STOP_SEQUENCES, strings),
     "random_seed": (names.GEN_AI_REQUEST_SEED, integer),
 }
 
 
-def _read_request(call: Call, body: Mapping[str, Any]) -> None:
-    read_parameters(call, body, _FIM)
-
-
 FIM = Format(
     Operation.TEXT_COMPLETION,
-    _read_request,
+    reader_of(_FIM),
     CHAT.read_answer,
     CHAT.read_chunks,
     CHAT.has_text,

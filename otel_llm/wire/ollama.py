@@ -12,24 +12,19 @@ from urllib.parse import urlsplit
 
 from otel_llm.call import Call
 from otel_llm.wire import ollama_content as content
-from otel_llm.wire.fields import count, field, fields, integer, number, strings, text
+from otel_llm.wire.fields import count, field, fields, integer, text
 from otel_llm.wire.format import Format
-from otel_llm.wire.openai import Parameters, no_text, read_identity, read_nothing, read_parameters, read_usage
 from otel_llm.wire.openai_endpoints import endpoint as any_endpoint
+from otel_llm.wire.openai_endpoints import read_answer
 from otel_llm.wire.openai_paths import ID
+from otel_llm.wire.parameters import SAMPLING, Parameters, mark_stream, read_parameters, reader_of
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv.errors import ErrorType
 from otel_llm_semconv.values import FinishReason, Operation, OutputType
 
 _OPTIONS: Parameters = {
-    "temperature": (names.GEN_AI_REQUEST_TEMPERATURE, number),
-    "top_p": (names.GEN_AI_REQUEST_TOP_P, number),
-    "top_k": (names.GEN_AI_REQUEST_TOP_K, integer),
+    **SAMPLING,
     "num_predict": (names.GEN_AI_REQUEST_MAX_TOKENS, count),  # where it is negative there is no limit
-    "frequency_penalty": (names.GEN_AI_REQUEST_FREQUENCY_PENALTY, number),
-    "presence_penalty": (names.GEN_AI_REQUEST_PRESENCE_PENALTY, number),
-    "seed": (names.GEN_AI_REQUEST_SEED, integer),
-    "stop": (names.GEN_AI_REQUEST_STOP_SEQUENCES, strings),
 }
 _IMAGE_PARAMETERS = ("width", "height", "steps")
 """Parameters of models that generate images."""
@@ -40,22 +35,14 @@ _IMAGE_PARAMETERS = ("width", "height", "steps")
 
 def _read_model(call: Call, body: Mapping[str, Any]) -> None:
     """Read the model and the options that have a name in the conventions."""
-    call.request_model = text(body.get("model"))
-    for key, value in fields(body.get("options")).items():
-        known = _OPTIONS.get(key)
-        if known is not None:
-            name, convert = known
-            converted = convert(value)
-            if converted is not None:
-                call.attributes[name] = converted
+    read_parameters(call, body, _OPTIONS, fields(body.get("options")))
 
 
 def _read_request(call: Call, body: Mapping[str, Any]) -> None:
     _read_model(call, body)
     attributes = call.attributes
     if body.get("stream") is not False:  # a server streams unless it is told not to
-        call.streaming = True
-        attributes[names.GEN_AI_REQUEST_STREAM] = True
+        mark_stream(call)
     if body.get("format"):
         attributes[names.GEN_AI_OUTPUT_TYPE] = OutputType.JSON
     level = text(body.get("think"))
@@ -74,10 +61,6 @@ def _read_embed_request(call: Call, body: Mapping[str, Any]) -> None:
     dimensions = integer(body.get("dimensions"))
     if dimensions is not None:
         call.attributes[names.GEN_AI_EMBEDDINGS_DIMENSION_COUNT] = dimensions
-
-
-def _read_decision_request(call: Call, body: Mapping[str, Any]) -> None:
-    read_parameters(call, body, {})
 
 
 # answers
@@ -122,12 +105,6 @@ def _read_embed_answer(call: Call, answer: object) -> None:
     _read_numbers(call, fields(answer))
 
 
-def _read_decision_answer(call: Call, answer: object) -> None:
-    own = fields(answer)
-    read_identity(call, own)
-    read_usage(call, own.get("usage"))
-
-
 def _has_text(chunk: object) -> bool:
     own = fields(chunk)
     return bool(own.get("response") or field(own.get("message"), "content"))
@@ -159,8 +136,8 @@ GENERATE = Format(
     content.read_generate_chunks,
     _is_last,
 )
-EMBED = Format(Operation.EMBEDDINGS, _read_embed_request, _read_embed_answer, read_nothing, no_text)
-DECISION = Format(Operation.DECISION, _read_decision_request, _read_decision_answer, read_nothing, no_text)
+EMBED = Format(Operation.EMBEDDINGS, _read_embed_request, _read_embed_answer)
+DECISION = Format(Operation.DECISION, reader_of({}), read_answer)
 
 FORMATS: dict[str, Format] = {
     "/api/chat": CHAT,

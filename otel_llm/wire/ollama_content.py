@@ -11,11 +11,8 @@ from typing import Any
 
 from otel_llm.call import Call
 from otel_llm.wire.fields import field, items, text
-from otel_llm.wire.openai_content import Message, Part, read_tools
-
-
-def _text_part(content: str) -> Part:
-    return {"type": "text", "content": content}
+from otel_llm.wire.messages import Message, Part, text_part, tool_call, tool_response
+from otel_llm.wire.openai_content import read_tools
 
 
 def _message(role: str, parts: list[Part]) -> Message:
@@ -28,18 +25,11 @@ def _parts(thinking: str | None, content: str | None, images: object, calls: lis
     if thinking:
         parts.append({"type": "reasoning", "content": thinking})
     if content:
-        parts.append(_text_part(content))
+        parts.append(text_part(content))
     parts.extend({"type": "blob", "modality": "image", "content": ""} for _ in items(images))
     for call in calls:
         function = field(call, "function")
-        parts.append(
-            {
-                "type": "tool_call",
-                "id": text(field(call, "id")),
-                "name": text(field(function, "name")) or "",
-                "arguments": field(function, "arguments"),
-            }
-        )
+        parts.append(tool_call(field(call, "id"), field(function, "name"), field(function, "arguments")))
     return parts
 
 
@@ -48,8 +38,7 @@ def _chat_message(said: object) -> Message:
     content = text(field(said, "content"))
     if role == "tool":
         # A message names the tool, and since 2025 the call: by ``tool_call_id``.
-        identifier = text(field(said, "tool_call_id"))
-        return _message(role, [{"type": "tool_call_response", "id": identifier, "response": content or ""}])
+        return _message(role, [tool_response(field(said, "tool_call_id"), content or "")])
     calls = items(field(said, "tool_calls"))
     return _message(role, _parts(text(field(said, "thinking")), content, field(said, "images"), calls))
 
@@ -78,11 +67,11 @@ def read_generate_request(call: Call, body: Mapping[str, Any]) -> None:
     parts = _parts(None, text(body.get("prompt")), body.get("images"), [])
     suffix = text(body.get("suffix"))
     if suffix:
-        parts.append(_text_part(suffix))
+        parts.append(text_part(suffix))
     call.input_messages = [_message("user", parts)]
     system = text(body.get("system"))
     if system:
-        call.system_instructions = [_text_part(system)]
+        call.system_instructions = [text_part(system)]
 
 
 def read_generate_answer(call: Call, answer: object) -> None:

@@ -8,35 +8,25 @@ conventions, "Inference", "Embeddings" and "OpenAI".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from otel_llm.call import Call
 from otel_llm.wire import openai_content as content
-from otel_llm.wire.fields import LARGEST, clean, count, field, fields, integer, items, number, strings, text
+from otel_llm.wire.failure import read_error
+from otel_llm.wire.fields import LARGEST, clean, count, field, fields, integer, items, strings, text
 from otel_llm.wire.format import Format
+from otel_llm.wire.modalities import INPUT, OUTPUT, read_modalities
+from otel_llm.wire.parameters import SAMPLING, Parameters, read_choice_count, read_parameters, reader_of
+from otel_llm.wire.times import read_timings
 from otel_llm_semconv import attributes as names
-from otel_llm_semconv.errors import ErrorType
 from otel_llm_semconv.providers import OLLAMA_FINGERPRINT, OPENAI_FLAVOURED, Provider
 from otel_llm_semconv.values import FinishReason, OpenAIApiType, Operation, OutputType
-
-Converter = Callable[[object], Any]
-Parameters = Mapping[str, tuple[str, Converter]]
-"""The attribute of each parameter, and how its value is made of the parameter's."""
-
-SAMPLING: Parameters = {
-    "temperature": (names.GEN_AI_REQUEST_TEMPERATURE, number),
-    "top_p": (names.GEN_AI_REQUEST_TOP_P, number),
-}
 
 _CHAT: Parameters = {
     **SAMPLING,
     "max_tokens": (names.GEN_AI_REQUEST_MAX_TOKENS, integer),
     "max_completion_tokens": (names.GEN_AI_REQUEST_MAX_TOKENS, integer),
-    "frequency_penalty": (names.GEN_AI_REQUEST_FREQUENCY_PENALTY, number),
-    "presence_penalty": (names.GEN_AI_REQUEST_PRESENCE_PENALTY, number),
-    "seed": (names.GEN_AI_REQUEST_SEED, integer),
-    "stop": (names.GEN_AI_REQUEST_STOP_SEQUENCES, strings),
     "reasoning_effort": (names.GEN_AI_REQUEST_REASONING_LEVEL, text),
 }
 
@@ -57,19 +47,7 @@ _OUTPUT_TYPES = {
     "json_schema": OutputType.JSON,
 }
 
-_INPUT_MODALITIES = {
-    "text_tokens": names.GEN_AI_USAGE_TEXT_INPUT_TOKENS,
-    "image_tokens": names.GEN_AI_USAGE_IMAGE_INPUT_TOKENS,
-    "audio_tokens": names.GEN_AI_USAGE_AUDIO_INPUT_TOKENS,
-}
-
-_OUTPUT_MODALITIES = {
-    "text_tokens": names.GEN_AI_USAGE_TEXT_OUTPUT_TOKENS,
-    "image_tokens": names.GEN_AI_USAGE_IMAGE_OUTPUT_TOKENS,
-    "audio_tokens": names.GEN_AI_USAGE_AUDIO_OUTPUT_TOKENS,
-}
-
-_INCOMPLETE = {
+INCOMPLETE = {
     "max_output_tokens": FinishReason.LENGTH,
     "max_completion_tokens": FinishReason.LENGTH,
     "max_prompt_tokens": FinishReason.LENGTH,
@@ -84,39 +62,18 @@ _TEXT_EVENTS = frozenset({"response.output_text.delta", "response.refusal.delta"
 # requests
 
 
-def read_parameters(call: Call, body: Mapping[str, Any], table: Parameters) -> None:
-    """Read the parameters that a table names, the model, and whether a stream is asked for."""
-    attributes = call.attributes
-    for key, value in body.items():
-        known = table.get(key)
-        if known is not None and value is not None:
-            name, convert = known
-            converted = convert(value)
-            if converted is not None:
-                attributes[name] = converted
-    call.request_model = text(body.get("model"))
-    if "service_tier" in body:
-        tier = text(body["service_tier"])
-        if tier and tier != "auto" and call.provider in OPENAI_FLAVOURED:
-            attributes[names.OPENAI_REQUEST_SERVICE_TIER] = tier
-    if body.get("stream") is True:
-        call.streaming = True
-        attributes[names.GEN_AI_REQUEST_STREAM] = True
-
-
-def read_choice_count(call: Call, body: Mapping[str, Any]) -> None:
-    """Read ``n``, where it is not 1."""
-    choices = integer(body["n"])
-    if choices is not None and choices != 1:
-        call.choice_count = choices
-        call.attributes[names.GEN_AI_REQUEST_CHOICE_COUNT] = choices
-
-
 def read_output_type(call: Call, format: object) -> None:
     """Read the type of a ``response_format``."""
     output = _OUTPUT_TYPES.get(text(field(format, "type")) or "")
     if output:
         call.attributes[names.GEN_AI_OUTPUT_TYPE] = output
+
+
+def read_tier(call: Call, asked: object) -> None:
+    """Read the ``service_tier`` that is asked for, unless that is left to the server."""
+    tier = text(asked)
+    if tier and tier != "auto":
+        call.attributes[names.OPENAI_REQUEST_SERVICE_TIER] = tier
 
 
 def _read_chat_request(call: Call, body: Mapping[str, Any]) -> None:
@@ -127,17 +84,19 @@ def _read_chat_request(call: Call, body: Mapping[str, Any]) -> None:
         if limit is not None:
             call.attributes[names.GEN_AI_REQUEST_MAX_TOKENS] = limit
     if "n" in body:
-        read_choice_count(call, body)
+        read_choice_count(call, body["n"])
     if "response_format" in body:
         read_output_type(call, body["response_format"])
     if call.provider in OPENAI_FLAVOURED:
         call.attributes[names.OPENAI_API_TYPE] = OpenAIApiType.CHAT_COMPLETIONS
+        if "service_tier" in body:
+            read_tier(call, body["service_tier"])
 
 
 def _read_completion_request(call: Call, body: Mapping[str, Any]) -> None:
     read_parameters(call, body, _CHAT)
     if "n" in body:
-        read_choice_count(call, body)
+        read_choice_count(call, body["n"])
 
 
 def _read_responses_request(call: Call, body: Mapping[str, Any]) -> None:
@@ -151,6 +110,8 @@ def _read_responses_request(call: Call, body: Mapping[str, Any]) -> None:
     _read_conversation(call, body.get("conversation"))
     if call.provider in OPENAI_FLAVOURED:
         call.attributes[names.OPENAI_API_TYPE] = OpenAIApiType.RESPONSES
+        if "service_tier" in body:
+            read_tier(call, body["service_tier"])
 
 
 def _read_conversation(call: Call, conversation: object) -> None:
@@ -159,10 +120,6 @@ def _read_conversation(call: Call, conversation: object) -> None:
     identifier = text(conversation) or text(field(conversation, "id"))
     if identifier:
         call.attributes[names.GEN_AI_CONVERSATION_ID] = identifier
-
-
-def _read_embeddings_request(call: Call, body: Mapping[str, Any]) -> None:
-    read_parameters(call, body, _EMBEDDINGS)
 
 
 # answers
@@ -225,7 +182,7 @@ def read_usage(call: Call, usage: object) -> None:
         if type(tokens) is int and 0 <= tokens <= LARGEST:
             call.cache_write_tokens = tokens
         if details.get("audio_tokens") or details.get("image_tokens") or details.get("text_tokens"):
-            _read_modalities(call, details, _INPUT_MODALITIES)
+            read_modalities(call, details, INPUT)
     details = own.get("completion_tokens_details" if chat else "output_tokens_details")
     if details is not None:
         details = fields(details)
@@ -233,14 +190,7 @@ def read_usage(call: Call, usage: object) -> None:
         if type(tokens) is int and 0 <= tokens <= LARGEST:
             call.reasoning_tokens = tokens
         if details.get("audio_tokens") or details.get("image_tokens") or details.get("text_tokens"):
-            _read_modalities(call, details, _OUTPUT_MODALITIES)
-
-
-def _read_modalities(call: Call, details: Mapping[str, Any], modalities: Mapping[str, str]) -> None:
-    for key, name in modalities.items():
-        tokens = count(details.get(key))
-        if tokens:
-            call.modality_tokens = {**(call.modality_tokens or {}), name: tokens}
+            read_modalities(call, details, OUTPUT)
 
 
 def _read_choices_answer(call: Call, answer: object) -> None:
@@ -249,6 +199,9 @@ def _read_choices_answer(call: Call, answer: object) -> None:
     usage = own.get("usage")
     if usage is not None:
         read_usage(call, usage)
+    timings = own.get("timings")  # of llama.cpp
+    if timings is not None:
+        read_timings(call, timings)
     reasons: list[str] = []
     for choice in items(own.get("choices")):
         reason = fields(choice).get("finish_reason")
@@ -261,10 +214,15 @@ def _read_choices_chunks(call: Call, chunks: Sequence[object]) -> None:
     for chunk in chunks:
         own = fields(chunk)
         read_identity(call, own)
+        choices = items(own.get("choices"))
         usage = own.get("usage")
-        if usage is not None:
+        # Ollama puts zeros into every chunk but the last; they are no count of anything.
+        if usage is not None and not (choices and field(usage, "total_tokens") == 0):
             read_usage(call, usage)
-        for choice in items(own.get("choices")):
+        timings = own.get("timings")
+        if timings is not None:
+            read_timings(call, timings)
+        for choice in choices:
             made = fields(choice)
             index = integer(made.get("index")) or 0
             reason = text(made.get("finish_reason"))
@@ -285,7 +243,7 @@ def read_responses_answer(call: Call, answer: object) -> None:
     _read_conversation(call, own.get("conversation"))
     read_finish(call, own)
     if own.get("status") == "failed":
-        read_failure(call, own.get("error"))
+        read_error(call, own.get("error"), "code")
 
 
 def read_finish(call: Call, answer: Mapping[str, Any]) -> None:
@@ -295,15 +253,9 @@ def read_finish(call: Call, answer: Mapping[str, Any]) -> None:
         call.finish_reasons = (FinishReason.STOP,)
     elif status == "incomplete":
         reason = text(field(answer.get("incomplete_details"), "reason"))
-        call.finish_reasons = (_INCOMPLETE.get(reason or "", reason or FinishReason.ERROR),)
+        call.finish_reasons = (INCOMPLETE.get(reason or "", reason or FinishReason.ERROR),)
     elif status in _UNFINISHED:
         call.finish_reasons = (FinishReason.ERROR,)
-
-
-def read_failure(call: Call, error: object) -> None:
-    """Read the error inside an answer that came with status 200."""
-    call.error_type = text(field(error, "code")) or ErrorType.OTHER
-    call.error_message = text(field(error, "message"))
 
 
 def _read_responses_chunks(call: Call, chunks: Sequence[object]) -> None:
@@ -316,7 +268,7 @@ def _read_responses_chunks(call: Call, chunks: Sequence[object]) -> None:
             else:
                 read_identity(call, fields(response))
         elif kind == "error":
-            read_failure(call, chunk)
+            read_error(call, chunk, "code")
     if chunks and not call.finish_reasons:
         call.finish_reasons = (FinishReason.ERROR,)
 
@@ -325,10 +277,6 @@ def _read_embeddings_answer(call: Call, answer: object) -> None:
     call.response_model = text(field(answer, "model")) or call.response_model
     usage = field(answer, "usage")
     call.input_tokens = count(field(usage, "prompt_tokens"))
-
-
-def read_nothing(call: Call, chunks: Sequence[object]) -> None:
-    """Read no chunks: the format has none."""
 
 
 # first text
@@ -350,11 +298,6 @@ def _responses_text(chunk: object) -> bool:
 
 def _is_terminal(event: object) -> bool:
     return field(event, "type") in TERMINAL_EVENTS
-
-
-def no_text(chunk: object) -> bool:
-    """Say that no chunk carries text."""
-    return False
 
 
 CHAT = Format(
@@ -388,13 +331,7 @@ RESPONSES = Format(
     content.read_responses_chunks,
     is_last=_is_terminal,
 )
-EMBEDDINGS = Format(
-    Operation.EMBEDDINGS,
-    _read_embeddings_request,
-    _read_embeddings_answer,
-    read_nothing,
-    no_text,
-)
+EMBEDDINGS = Format(Operation.EMBEDDINGS, reader_of(_EMBEDDINGS), _read_embeddings_answer)
 
 FORMATS: dict[str, Format] = {
     "/chat/completions": CHAT,

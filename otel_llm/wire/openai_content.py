@@ -6,56 +6,41 @@ Source: GenAI semantic conventions, "Capturing instructions, inputs, and outputs
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from otel_llm.call import Call
 from otel_llm.wire.fields import field, integer, items, text
-
-Part = dict[str, Any]
-Message = dict[str, Any]
-
-
-def _text_part(content: str) -> Part:
-    return {"type": "text", "content": content}
+from otel_llm.wire.messages import (
+    Message,
+    Part,
+    decoded_arguments,
+    media,
+    text_message,
+    text_part,
+    tool_call,
+    tool_response,
+)
 
 
 def _message(role: str, parts: list[Part]) -> Message:
     return {"role": role, "parts": parts}
 
 
-def _decoded(arguments: object) -> object:
-    """Return tool arguments as an object where they are valid JSON, else as they came."""
-    if isinstance(arguments, str):
-        try:
-            return json.loads(arguments)
-        except ValueError:
-            return arguments
-    return arguments
-
-
-def _media(kind: str, url: str) -> Part:
-    if not url.startswith("data:"):
-        return {"type": "uri", "modality": kind, "uri": url}
-    header, _, data = url[5:].partition(",")
-    return {"type": "blob", "modality": kind, "mime_type": header.partition(";")[0], "content": data}
-
-
 def _part(part: object) -> Part:
     """Read one part of a message's content list, of either API."""
     if isinstance(part, str):
-        return _text_part(part)
+        return text_part(part)
     kind = text(field(part, "type")) or ""
     if kind in ("text", "input_text", "output_text"):
-        return _text_part(text(field(part, "text")) or "")
+        return text_part(text(field(part, "text")) or "")
     if kind == "refusal":
-        return _text_part(text(field(part, "refusal")) or "")
+        return text_part(text(field(part, "refusal")) or "")
     if kind in ("image_url", "input_image"):
         image = field(part, "image_url")
         url = text(image) or text(field(image, "url"))
         if url:
-            return _media("image", url)
+            return media("image", url)
         return {"type": "file", "modality": "image", "file_id": text(field(part, "file_id")) or ""}
     if kind == "input_audio":
         audio = field(part, "input_audio")
@@ -73,7 +58,7 @@ def _part(part: object) -> Part:
 
 def _parts(content: object) -> list[Part]:
     if isinstance(content, str):
-        return [_text_part(content)]
+        return [text_part(content)]
     return [_part(part) for part in items(content)]
 
 
@@ -81,27 +66,19 @@ def _tool_calls(message: object) -> list[Part]:
     parts: list[Part] = []
     for call in items(field(message, "tool_calls")):
         function = field(call, "function") or field(call, "custom")
-        parts.append(
-            {
-                "type": "tool_call",
-                "id": text(field(call, "id")),
-                "name": text(field(function, "name")) or "",
-                "arguments": _decoded(field(function, "arguments") or field(function, "input")),
-            }
-        )
+        arguments = decoded_arguments(field(function, "arguments") or field(function, "input"))
+        parts.append(tool_call(field(call, "id"), field(function, "name"), arguments))
     return parts
 
 
 def _chat_message(message: object) -> Message:
     role = text(field(message, "role")) or "user"
     if role == "tool":
-        response: object = field(message, "content")
-        identifier = text(field(message, "tool_call_id"))
-        return _message(role, [{"type": "tool_call_response", "id": identifier, "response": response}])
+        return _message(role, [tool_response(field(message, "tool_call_id"), field(message, "content"))])
     parts = _parts(field(message, "content"))
     refusal = text(field(message, "refusal"))
     if refusal:
-        parts.append(_text_part(refusal))
+        parts.append(text_part(refusal))
     return _message(role, parts + _tool_calls(message))
 
 
@@ -154,9 +131,9 @@ def read_chat_chunks(call: Call, chunks: Sequence[object]) -> None:
                 part["arguments"] += text(field(function, "arguments")) or ""
     messages: list[Message] = []
     for index, pieces in sorted(texts.items()):
-        parts = [_text_part("".join(pieces))] if pieces else []
+        parts = [text_part("".join(pieces))] if pieces else []
         for part in tools.get(index, {}).values():
-            parts.append({**part, "arguments": _decoded(part["arguments"])})
+            parts.append({**part, "arguments": decoded_arguments(part["arguments"])})
         messages.append(_message("assistant", parts))
     call.output_messages = messages
 
@@ -165,14 +142,13 @@ def read_completion_request(call: Call, body: Mapping[str, Any]) -> None:
     """Read ``prompt``, a text or a list of texts."""
     prompt: object = body.get("prompt")
     prompts = [prompt] if isinstance(prompt, str) else [item for item in items(prompt) if isinstance(item, str)]
-    call.input_messages = [_message("user", [_text_part(item)]) for item in prompts]
+    call.input_messages = [text_message("user", item) for item in prompts]
 
 
 def read_completion_answer(call: Call, answer: object) -> None:
     """Read the text of each choice."""
     call.output_messages = [
-        _message("assistant", [_text_part(text(field(choice, "text")) or "")])
-        for choice in items(field(answer, "choices"))
+        text_message("assistant", text(field(choice, "text")) or "") for choice in items(field(answer, "choices"))
     ]
 
 
@@ -183,7 +159,7 @@ def read_completion_chunks(call: Call, chunks: Sequence[object]) -> None:
         for choice in items(field(chunk, "choices")):
             pieces = texts.setdefault(integer(field(choice, "index")) or 0, [])
             pieces.append(text(field(choice, "text")) or "")
-    call.output_messages = [_message("assistant", [_text_part("".join(pieces))]) for _, pieces in sorted(texts.items())]
+    call.output_messages = [text_message("assistant", "".join(pieces)) for _, pieces in sorted(texts.items())]
 
 
 def _response_item(item: object) -> Message:
@@ -192,16 +168,10 @@ def _response_item(item: object) -> Message:
     if kind == "message":
         return _message(text(field(item, "role")) or "user", _parts(field(item, "content")))
     if kind in ("function_call", "custom_tool_call"):
-        part: Part = {
-            "type": "tool_call",
-            "id": text(field(item, "call_id")),
-            "name": text(field(item, "name")) or "",
-            "arguments": _decoded(field(item, "arguments") or field(item, "input")),
-        }
-        return _message("assistant", [part])
+        arguments = decoded_arguments(field(item, "arguments") or field(item, "input"))
+        return _message("assistant", [tool_call(field(item, "call_id"), field(item, "name"), arguments)])
     if kind in ("function_call_output", "custom_tool_call_output"):
-        part = {"type": "tool_call_response", "id": text(field(item, "call_id")), "response": field(item, "output")}
-        return _message("tool", [part])
+        return _message("tool", [tool_response(field(item, "call_id"), field(item, "output"))])
     if kind == "reasoning":
         summary = "\n".join(text(field(piece, "text")) or "" for piece in items(field(item, "summary")))
         return _message("assistant", [{"type": "reasoning", "content": summary}])
@@ -212,12 +182,12 @@ def read_responses_request(call: Call, body: Mapping[str, Any]) -> None:
     """Read ``input``, ``instructions`` and ``tools``."""
     given: object = body.get("input")
     if isinstance(given, str):
-        call.input_messages = [_message("user", [_text_part(given)])]
+        call.input_messages = [text_message("user", given)]
     else:
         call.input_messages = [_response_item(item) for item in items(given)]
     instructions = text(body.get("instructions"))
     if instructions:
-        call.system_instructions = [_text_part(instructions)]
+        call.system_instructions = [text_part(instructions)]
     call.tool_definitions = read_tools(body.get("tools"))
 
 
@@ -239,4 +209,4 @@ def read_responses_chunks(call: Call, chunks: Sequence[object]) -> None:
             return
         if kind == "response.output_text.delta":
             pieces.append(text(field(chunk, "delta")) or "")
-    call.output_messages = [_message("assistant", [_text_part("".join(pieces))])]
+    call.output_messages = [text_message("assistant", "".join(pieces))]

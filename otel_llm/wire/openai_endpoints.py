@@ -14,22 +14,18 @@ from typing import Any
 
 from otel_llm.call import Call
 from otel_llm.wire import openai_content as content
+from otel_llm.wire.failure import read_error
 from otel_llm.wire.fields import field, fields, integer, items, text
-from otel_llm.wire.format import Format
+from otel_llm.wire.format import Format, read_nothing
 from otel_llm.wire.openai import (
     FORMATS,
-    SAMPLING,
-    Parameters,
-    no_text,
-    read_choice_count,
-    read_failure,
     read_finish,
     read_identity,
-    read_nothing,
     read_output_type,
-    read_parameters,
+    read_tier,
     read_usage,
 )
+from otel_llm.wire.parameters import SAMPLING, Parameters, read_choice_count, read_parameters
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv.providers import OPENAI_FLAVOURED
 from otel_llm_semconv.values import HTTP_METHODS, OTHER_HTTP_METHOD, OpenAIApiType, Operation, OutputType
@@ -68,9 +64,11 @@ def _asks(
             call.attributes[names.GEN_AI_OUTPUT_TYPE] = output
         if api is not None and call.provider in OPENAI_FLAVOURED:
             call.attributes[names.OPENAI_API_TYPE] = api
+            if "service_tier" in body:
+                read_tier(call, body["service_tier"])
         read_parameters(call, body, parameters)
         if "n" in body:
-            read_choice_count(call, body)
+            read_choice_count(call, body["n"])
         if "response_format" in body and output is None:
             read_output_type(call, body["response_format"])
         if "/responses" in body:
@@ -82,7 +80,8 @@ def _asks(
 # answers
 
 
-def _read_answer(call: Call, answer: object) -> None:
+def read_answer(call: Call, answer: object) -> None:
+    """Read what an answer tells that has nothing of its own: its identity and its usage."""
     own = fields(answer)
     read_identity(call, own)
     usage = own.get("usage")
@@ -150,14 +149,14 @@ def _fetched_text(chunk: object) -> bool:
 def _read_run(call: Call, run: object) -> None:
     """Read a run of a thread; it tells its usage when it is over."""
     own = fields(run)
-    _read_answer(call, own)
+    read_answer(call, own)
     read_finish(call, own)
     for key, name in (("assistant_id", names.GEN_AI_AGENT_ID), ("thread_id", names.GEN_AI_CONVERSATION_ID)):
         value = text(own.get(key))
         if value:
             call.attributes[name] = value
     if own.get("status") == "failed":
-        read_failure(call, own.get("last_error"))
+        read_error(call, own.get("last_error"), "code")
 
 
 def _read_run_chunks(call: Call, chunks: Sequence[object]) -> None:
@@ -177,10 +176,8 @@ def _run_text(chunk: object) -> bool:
 
 
 _images = _asks({}, output=OutputType.IMAGE)
-_IMAGE = Format(Operation.GENERATE_CONTENT, _images, _read_answer, _read_last_usage, no_text)
-_SPEECH = Format(
-    Operation.GENERATE_CONTENT, _asks({}, output=OutputType.SPEECH), _read_answer, _read_last_usage, no_text
-)
+_IMAGE = Format(Operation.GENERATE_CONTENT, _images, read_answer, _read_last_usage)
+_SPEECH = Format(Operation.GENERATE_CONTENT, _asks({}, output=OutputType.SPEECH), read_answer, _read_last_usage)
 _TRANSCRIPTION = Format(
     Operation.GENERATE_CONTENT,
     _asks(SAMPLING, output=OutputType.TEXT),
@@ -188,11 +185,9 @@ _TRANSCRIPTION = Format(
     _read_transcription_chunks,
     _transcription_text,
 )
-_MODERATION = Format(Operation.MODERATION, _asks({}), _read_answer, read_nothing, no_text)
-_DECISION = Format(Operation.DECISION, _asks({}), _read_answer, read_nothing, no_text)
-_COMPACTION = Format(
-    Operation.COMPACT_RESPONSE, _asks({}, api=OpenAIApiType.RESPONSES), _read_answer, read_nothing, no_text
-)
+_MODERATION = Format(Operation.MODERATION, _asks({}), read_answer)
+_DECISION = Format(Operation.DECISION, _asks({}), read_answer)
+_COMPACTION = Format(Operation.COMPACT_RESPONSE, _asks({}, api=OpenAIApiType.RESPONSES), read_answer)
 _FETCHED = Format(
     Operation.FETCH_RESPONSE,
     _asks(_FETCH, runs_model=False, api=OpenAIApiType.RESPONSES),
@@ -207,20 +202,16 @@ _CANCELLED = Format(
     Operation.CANCEL_RESPONSE,
     _asks({}, runs_model=False, api=OpenAIApiType.RESPONSES),
     _read_fetched,
-    read_nothing,
-    no_text,
 )
 _COUNTED = Format(
     Operation.COUNT_TOKENS,
     _asks({}, runs_model=False, api=OpenAIApiType.RESPONSES),
     _read_id,
-    read_nothing,
-    no_text,
 )
 _RUN_MADE = Format(Operation.INVOKE_AGENT, _asks(_RUN), _read_run, _read_run_chunks, _run_text)
-AGENT_MADE = Format(Operation.CREATE_AGENT, _asks(_AGENT, runs_model=False), _read_agent, read_nothing, no_text)
-_SEARCHED = Format(Operation.RETRIEVAL, _asks(_SEARCH, runs_model=False), _read_id, read_nothing, no_text)
-_VIDEO = Format(Operation.CREATE_VIDEO, _asks({}, runs_model=False), _read_answer, read_nothing, no_text)
+AGENT_MADE = Format(Operation.CREATE_AGENT, _asks(_AGENT, runs_model=False), _read_agent)
+_SEARCHED = Format(Operation.RETRIEVAL, _asks(_SEARCH, runs_model=False), _read_id)
+_VIDEO = Format(Operation.CREATE_VIDEO, _asks({}, runs_model=False), read_answer)
 
 ENDPOINTS: dict[str, Format] = {
     **{f"POST {path}": format for path, format in FORMATS.items()},
@@ -279,9 +270,5 @@ def _other(operation: str, method: str, template: str) -> Format:
         read_parameters(call, body, {})
 
     # What a file holds is the user's own, whatever it looks like.
-    read_answer = _read_no_answer if template.endswith("/content") else _read_id
-    return Format(operation, read_request, read_answer, read_nothing, no_text)
-
-
-def _read_no_answer(call: Call, answer: object) -> None:
-    """Read nothing of an answer."""
+    reader = read_nothing if template.endswith("/content") else _read_id
+    return Format(operation, read_request, reader)

@@ -6,25 +6,15 @@ times in ``usage`` of Groq, ``time_info`` of Cerebras.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 from otel_llm.call import Call
-from otel_llm.wire.fields import field, number, text
+from otel_llm.wire.failure import read_error
+from otel_llm.wire.fields import field, text
 from otel_llm.wire.format import Format
-from otel_llm.wire.openai import CHAT, COMPLETIONS, EMBEDDINGS, read_failure, read_usage
+from otel_llm.wire.openai import CHAT, COMPLETIONS, EMBEDDINGS, read_usage
 from otel_llm.wire.openai_endpoints import ENDPOINTS
-
-_Reader = Callable[[Call, object], None]
-
-
-def _read_times(call: Call, times: object) -> None:
-    """Read ``prompt_time`` and ``completion_time``, in seconds."""
-    seconds = number(field(times, "prompt_time"))
-    if seconds is not None:
-        call.prompt_seconds = seconds
-    seconds = number(field(times, "completion_time"))
-    if seconds is not None:
-        call.generation_seconds = seconds
+from otel_llm.wire.times import read_times
 
 
 def _read_groq(call: Call, answer: object) -> None:
@@ -36,40 +26,25 @@ def _read_groq(call: Call, answer: object) -> None:
         if usage is not None:
             read_usage(call, usage)
     if usage is not None:
-        _read_times(call, usage)
+        read_times(call, usage)
     failure = text(field(own, "error"))
     if failure:
-        read_failure(call, {"message": failure})
+        read_error(call, {"message": failure}, "code")
 
 
 def _read_cerebras(call: Call, answer: object) -> None:
     times = field(answer, "time_info")
     if times is not None:
-        _read_times(call, times)
-
-
-def _with(format: Format, read: _Reader) -> Format:
-    """Return the format with one more reader of whole answers and of chunks."""
-
-    def read_answer(call: Call, answer: object) -> None:
-        format.read_answer(call, answer)
-        read(call, answer)
-
-    def read_chunks(call: Call, chunks: Sequence[object]) -> None:
-        format.read_chunks(call, chunks)
-        for chunk in chunks:
-            read(call, chunk)
-
-    return format._replace(read_answer=read_answer, read_chunks=read_chunks)
+        read_times(call, times)
 
 
 GROQ: dict[str, Format] = {
-    "/openai/v1/chat/completions": _with(CHAT, _read_groq),
+    "/openai/v1/chat/completions": CHAT.reading(_read_groq),
     "/openai/v1/embeddings": EMBEDDINGS,
 }
 CEREBRAS: dict[str, Format] = {
-    "/v1/chat/completions": _with(CHAT, _read_cerebras),
-    "/v1/completions": _with(COMPLETIONS, _read_cerebras),
+    "/v1/chat/completions": CHAT.reading(_read_cerebras),
+    "/v1/completions": COMPLETIONS.reading(_read_cerebras),
 }
 TOGETHER: dict[str, Format] = {
     f"{prefix}/{path}": format

@@ -11,11 +11,12 @@ from typing import Any, TypeAlias
 
 from otel_llm.call import Call
 from otel_llm.wire import openai_content as content
-from otel_llm.wire.fields import count, field, fields, integer, items, number, text
+from otel_llm.wire.failure import read_error
+from otel_llm.wire.fields import field, fields, integer, items, number, text
 from otel_llm.wire.format import Format
-from otel_llm.wire.openai import RESPONSES, read_usage
+from otel_llm.wire.modalities import CACHED, read_modalities
+from otel_llm.wire.openai import INCOMPLETE, RESPONSES, read_usage
 from otel_llm_semconv import attributes as names
-from otel_llm_semconv.errors import ErrorType
 from otel_llm_semconv.values import FinishReason, Operation, OutputType
 
 CREATE = "response.create"
@@ -45,14 +46,6 @@ _MOST = 128
 """Items kept of a conversation in which no response is made, such as a transcription."""
 
 _OUTPUT_TYPES = {"text": OutputType.TEXT, "audio": OutputType.SPEECH}
-
-_INCOMPLETE = {"max_output_tokens": FinishReason.LENGTH, "content_filter": FinishReason.CONTENT_FILTER}
-
-_CACHED = {
-    "text_tokens": names.GEN_AI_USAGE_TEXT_CACHE_READ_INPUT_TOKENS,
-    "image_tokens": names.GEN_AI_USAGE_IMAGE_CACHE_READ_INPUT_TOKENS,
-    "audio_tokens": names.GEN_AI_USAGE_AUDIO_CACHE_READ_INPUT_TOKENS,
-}
 
 
 def _read_realtime_request(call: Call, event: Mapping[str, Any]) -> None:
@@ -85,12 +78,12 @@ def _read_realtime_answer(call: Call, response: object) -> None:
     if status == "completed":
         call.finish_reasons = (FinishReason.STOP,)
     elif status == "incomplete":
-        call.finish_reasons = (_INCOMPLETE.get(reason or "", reason or FinishReason.ERROR),)
+        call.finish_reasons = (INCOMPLETE.get(reason or "", reason or FinishReason.ERROR),)
     elif status == "cancelled":
         call.finish_reasons = (reason or FinishReason.ERROR,)
     elif status == "failed":
         call.finish_reasons = (FinishReason.ERROR,)
-        _read_failure(call, details.get("error"))
+        read_error(call, details.get("error"), "code", "type")
 
 
 def _read_realtime_usage(call: Call, usage: Mapping[str, Any]) -> None:
@@ -99,11 +92,7 @@ def _read_realtime_usage(call: Call, usage: Mapping[str, Any]) -> None:
         call,
         {**usage, "input_tokens_details": details, "output_tokens_details": usage.get("output_token_details")},
     )
-    cached = fields(field(details, "cached_tokens_details"))
-    for key, name in _CACHED.items():
-        tokens = count(cached.get(key))
-        if tokens:
-            call.modality_tokens = {**(call.modality_tokens or {}), name: tokens}
+    read_modalities(call, fields(field(details, "cached_tokens_details")), CACHED)
 
 
 def _read_realtime_events(call: Call, events: Sequence[object]) -> None:
@@ -113,7 +102,7 @@ def _read_realtime_events(call: Call, events: Sequence[object]) -> None:
         if response is not None:
             _read_realtime_answer(call, response)
         elif own.get("type") == "error":
-            _read_failure(call, own.get("error"))
+            read_error(call, own.get("error"), "code", "type")
     if not call.finish_reasons:
         call.finish_reasons = (FinishReason.ERROR,)
 
@@ -123,12 +112,7 @@ def _read_responses_events(call: Call, events: Sequence[object]) -> None:
     error = field(events[-1], "error") if events else None
     if error is not None:
         # On a websocket, unlike in a stream of events, what went wrong is one level down.
-        _read_failure(call, error)
-
-
-def _read_failure(call: Call, error: object) -> None:
-    call.error_type = text(field(error, "code")) or text(field(error, "type")) or ErrorType.OTHER
-    call.error_message = text(field(error, "message"))
+        read_error(call, error, "code", "type")
 
 
 def _realtime_text(event: object) -> bool:

@@ -5,13 +5,10 @@ Source: Jina AI, "Reranker API"; vLLM, "Re-rank API"; Cohere API reference, "Rer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from otel_llm.call import Call
 from otel_llm.wire.fields import count, field, fields, integer, text
 from otel_llm.wire.format import Format
-from otel_llm.wire.openai import Parameters, no_text, read_nothing, read_parameters
+from otel_llm.wire.parameters import Parameters, reader_of
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv.values import Operation
 
@@ -19,10 +16,6 @@ _RERANK: Parameters = {
     "top_n": (names.GEN_AI_RETRIEVAL_TOP_K, integer),
     "top_k": (names.GEN_AI_RETRIEVAL_TOP_K, integer),
 }
-
-
-def _read_request(call: Call, body: Mapping[str, Any]) -> None:
-    read_parameters(call, body, _RERANK)
 
 
 def _read_answer(call: Call, answer: object) -> None:
@@ -38,7 +31,4 @@ def _read_answer(call: Call, answer: object) -> None:
             return
 
 
-RERANK = Format(Operation.RERANK, _read_request, _read_answer, read_nothing, no_text)
-
-FORMATS: dict[str, Format] = {"/rerank": RERANK, "/v1/rerank": RERANK, "/v2/rerank": RERANK, "/reranking": RERANK}
-"""The formats by path."""
+RERANK = Format(Operation.RERANK, reader_of(_RERANK), _read_answer)

@@ -64,6 +64,8 @@ class _Marked:
         return ended
 
 
+_BEGINS = {b"data: {": b"\n\ndata: {", b"event: ": b"\ndata: {"}
+"""What each event of a stream has once, but for the first of those without a name, by how the stream begins."""
 _DATA = re.compile(rb"(?:\A|(?<=\n\n))data: ?([^\n\[ ][^\n]*)\n\n")
 _EVENT_AND_DATA = re.compile(rb"(?:\A|(?<=\n\n))event:[^\n]*\ndata: ?([^\n\[ ][^\n]*)\n\n")
 
@@ -82,19 +84,20 @@ class Events(_Marked):
         return self._events_of(self._text(data))
 
     def skim(self, data: bytes, last: int) -> tuple[int, list[bytes]]:
-        """Take the next bytes and return how many events they complete, and the last few of them."""
+        """Take the next bytes and return how many events they complete, and the last few of them.
+
+        Where an event is an object on one line, with a name or without, as nearly everywhere, only its beginning is
+        looked for; of a stream that has others in between, in more than one style, those are not counted.
+        """
         text = self._text(data)
-        if not self.finished:
-            # Where these numbers of lines fit, there is nothing else, and nothing has to be split.
-            if text.startswith(b"data: {"):
-                count = text.count(b"\n\ndata: {") + 1
-                if text.count(b"\n") == 2 * count:
-                    return count, [event[6:] for event in text[:-2].rsplit(b"\n\n", last)[-last:]]
-            elif text.startswith(b"event: ") and text.endswith(b"}\n\n"):
-                count = text.count(b"}\n\nevent: ") + 1
-                if text.count(b"\n") == 3 * count and text.count(b"\ndata: {") == count:
-                    ended = text[:-2].rsplit(b"\n\n", last)[-last:]
-                    return count, [event.partition(b"\ndata: ")[2] for event in ended]
+        begin = next((begin for begin in _BEGINS if text.startswith(begin)), None)
+        if begin is not None and not self.finished:
+            ends = text.rsplit(b"\n\n", last + 2)[-last - 2 : -1]
+            lone = [event for event in map(_lone, ends) if event]
+            events = lone if len(lone) == len(ends) else self._events_of(b"\n\n".join([*ends, b""]))
+            if len(events) == len(ends) or (self.finished and len(events) >= last):
+                return text.count(_BEGINS[begin]) + (begin == b"data: {"), events[-last:]
+            self.finished = False
         events = self._events_of(text)
         return len(events), events[-last:]
 
@@ -137,6 +140,14 @@ class Events(_Marked):
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
+def _lone(event: bytes) -> bytes | None:
+    """Return the data of an event that is an object on one line, with a name or without; else None."""
+    if event.startswith(b"data: {"):
+        return None if b"\n" in event else event[6:]
+    name, newline, data = event.partition(b"\ndata: ")
+    return data if name.startswith(b"event: ") and newline and b"\n" not in name + data else None
+
+
 def _data_of(text: bytes) -> list[bytes]:
     """Return the data of each event of a text that ends with an empty line."""
     events: list[bytes] = []
@@ -158,12 +169,15 @@ class Lines(_Marked):
         return _full(self._ended(data).split(b"\n"))
 
     def skim(self, data: bytes, last: int) -> tuple[int, list[bytes]]:
-        """Take the next bytes and return how many lines they complete, and the last few of them."""
+        """Take the next bytes and return how many lines they complete, and the last few of them.
+
+        Where the last ones are objects, as all are that anybody sends, nothing else is counted.
+        """
         text = self._ended(data)
         if text.startswith(b"{"):
-            count = text.count(b"\n{") + 1
-            if text.count(b"\n") == count:  # so there is no empty line
-                return count, text[:-1].rsplit(b"\n", last)[-last:]
+            lines = text.rsplit(b"\n", last + 1)[-last - 1 : -1]
+            if all(line.startswith(b"{") for line in lines):
+                return text.count(b"\n{") + 1, lines
         lines = _full(text.split(b"\n"))
         return len(lines), lines[-last:]
 

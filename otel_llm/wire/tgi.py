@@ -10,22 +10,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from otel_llm.call import Call
-from otel_llm.wire.fields import count, field, fields, integer, items, number, strings, text
+from otel_llm.wire.fields import count, field, fields, integer, items, strings, text
 from otel_llm.wire.format import Format
 from otel_llm.wire.headers import told_count
-from otel_llm.wire.openai import Parameters, read_parameters
+from otel_llm.wire.messages import text_message
+from otel_llm.wire.parameters import SAMPLING, Parameters, read_parameters
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv.errors import ErrorType
 from otel_llm_semconv.values import FinishReason, Operation, OutputType
 
 _PARAMETERS: Parameters = {
-    "temperature": (names.GEN_AI_REQUEST_TEMPERATURE, number),
-    "top_p": (names.GEN_AI_REQUEST_TOP_P, number),
-    "top_k": (names.GEN_AI_REQUEST_TOP_K, integer),
+    **SAMPLING,
     "max_new_tokens": (names.GEN_AI_REQUEST_MAX_TOKENS, integer),
-    "frequency_penalty": (names.GEN_AI_REQUEST_FREQUENCY_PENALTY, number),
-    "seed": (names.GEN_AI_REQUEST_SEED, integer),
-    "stop": (names.GEN_AI_REQUEST_STOP_SEQUENCES, strings),
 }
 _FINISH_REASONS = {
     "length": FinishReason.LENGTH,
@@ -35,13 +31,9 @@ _FINISH_REASONS = {
 
 
 def _read_request(call: Call, body: Mapping[str, Any]) -> None:
-    read_parameters(call, body, {})
-    parameters = fields(body.get("parameters"))
-    for key, (name, convert) in _PARAMETERS.items():
-        value = convert(parameters.get(key))
-        if value is not None:
-            call.attributes[name] = value
-    if text(field(parameters.get("grammar"), "type")) in ("json", "json_object", "json_schema"):
+    options = fields(body.get("parameters"))
+    read_parameters(call, body, _PARAMETERS, options)
+    if text(field(options.get("grammar"), "type")) in ("json", "json_object", "json_schema"):
         call.attributes[names.GEN_AI_OUTPUT_TYPE] = OutputType.JSON
 
 
@@ -91,17 +83,13 @@ def _is_last(chunk: object) -> bool:
 # content
 
 
-def _message(role: str, content: str) -> dict[str, Any]:
-    return {"role": role, "parts": [{"type": "text", "content": content}]}
-
-
 def _read_request_content(call: Call, body: Mapping[str, Any]) -> None:
-    call.input_messages = [_message("user", given) for given in strings(body.get("inputs")) or []]
+    call.input_messages = [text_message("user", given) for given in strings(body.get("inputs")) or []]
 
 
 def _read_answer_content(call: Call, answer: object) -> None:
     answer = next(iter(items(answer)), answer)
-    call.output_messages = [_message("assistant", text(field(answer, "generated_text")) or "")]
+    call.output_messages = [text_message("assistant", text(field(answer, "generated_text")) or "")]
 
 
 def _read_chunks_content(call: Call, chunks: Sequence[object]) -> None:
@@ -111,7 +99,7 @@ def _read_chunks_content(call: Call, chunks: Sequence[object]) -> None:
             _read_answer_content(call, chunk)
             return
         pieces.append(text(field(field(chunk, "token"), "text")) or "")
-    call.output_messages = [_message("assistant", "".join(pieces))]
+    call.output_messages = [text_message("assistant", "".join(pieces))]
 
 
 GENERATE = Format(
@@ -125,6 +113,3 @@ GENERATE = Format(
     _read_chunks_content,
     _is_last,
 )
-
-FORMATS: dict[str, Format] = {"/generate": GENERATE, "/generate_stream": GENERATE}
-"""The formats by path; that of a stream sets ``stream`` in the body."""

@@ -73,6 +73,7 @@ HOST_RULES: Final = (
     HostRule("", ".openai.azure.com", Provider.AZURE_AI_OPENAI),
     HostRule("", ".openai.azure.us", Provider.AZURE_AI_OPENAI),
     HostRule("", ".inference.ai.azure.com", Provider.AZURE_AI_INFERENCE),
+    HostRule("", ".services.ai.azure.com", Provider.AZURE_AI_INFERENCE),
     HostRule("", "api.openai.com", Provider.OPENAI),
     HostRule("", "api.anthropic.com", Provider.ANTHROPIC),
     HostRule("", "api.deepseek.com", Provider.DEEPSEEK),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 from collections.abc import Callable
@@ -409,6 +410,59 @@ def test_platforms(server: ScriptedServer, seen: Seen, provider: str) -> None:
         attributes[names.GEN_AI_REQUEST_MODEL],
     )
     assert 5 == attributes[names.GEN_AI_USAGE_INPUT_TOKENS]
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_foundry(server: ScriptedServer, seen: Seen, mode: str) -> None:
+    """The client for Microsoft Foundry names that platform."""
+    name = "AnthropicFoundry" if mode == "sync" else "AsyncAnthropicFoundry"
+    made = getattr(anthropic, name, None)
+    if made is None:
+        pytest.skip("this client knows no Foundry")
+
+    async def call() -> None:
+        async with made(base_url=server.url, api_key="test") as own:
+            await own.messages.create(**ASKED)
+
+    if mode == "async":
+        asyncio.run(call())
+    else:
+        with made(base_url=server.url, api_key="test") as own:
+            own.messages.create(**ASKED)
+
+    assert "azure.ai.inference" == only(seen)[names.GEN_AI_PROVIDER_NAME]
+
+
+BETA_FORMS: dict[str, Callable[[Any], Any]] = {
+    "plain": lambda messages: messages.create(**ASKED),
+    "stream": lambda messages: list(messages.create(**ASKED, stream=True)),
+    "raw": lambda messages: messages.with_raw_response.create(**ASKED),
+    "helper": lambda messages: _final(messages.stream(**ASKED)),
+}
+
+
+def _final(manager: Any) -> Any:
+    with manager as stream:
+        return stream.get_final_message()
+
+
+@pytest.mark.parametrize("form", BETA_FORMS)
+def test_beta_messages(server: ScriptedServer, seen: Seen, form: str) -> None:
+    """Messages of the beta API are the same calls."""
+    with client(server) as own:
+        if not hasattr(own, "beta") or not hasattr(own.beta, "messages") or not hasattr(own.beta.messages, "stream"):
+            pytest.skip("this client has no beta messages")
+        BETA_FORMS[form](own.beta.messages)
+
+    (span,) = seen.spans
+    assert "/v1/messages" == server.requests[0].path
+    assert ("chat claude-opus-5", 12, 8) == (
+        span["name"],
+        span["attributes"][names.GEN_AI_USAGE_INPUT_TOKENS],
+        span["attributes"][names.GEN_AI_USAGE_OUTPUT_TOKENS],
+    )
+    (duration,) = seen.points(metrics.GEN_AI_CLIENT_OPERATION_DURATION.name)
+    assert 1 == duration["count"]
 
 
 def test_async_helper_tells_the_same(server: ScriptedServer, seen: Seen) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gc
+import importlib
 from collections.abc import Callable
+from functools import partial
+from types import CodeType, FunctionType
 from typing import Any
 
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import Tracer, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
@@ -20,8 +23,9 @@ from otel_llm.testing import Seen, capture
 from otel_llm.testing.server import DROP, ScriptedServer, error
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv import metrics
+from tests.crossing import finish, settled
 from tests.family.clients import CLIENTS, Style, run_async
-from tests.openai.styles import astep, finish, settled, step, treat
+from tests.openai.styles import astep, step, treat
 
 anthropic: Any = pytest.importorskip("anthropic")
 pytest.importorskip("anthropic._tracing", reason="this client does not trace itself")
@@ -263,3 +267,120 @@ def test_middleware(server: ScriptedServer, seen: Seen, mode: str, streams: bool
         span["attributes"][names.GEN_AI_RESPONSE_ID],
         span["attributes"][names.GEN_AI_USAGE_OUTPUT_TOKENS],
     )
+
+
+def _renamed(patch: pytest.MonkeyPatch, base: Any) -> None:
+    """Give the function by which the client starts a span another name, wherever it is called."""
+    patch.setattr(base, "open_call_span", base.start_api_call_span, raising=False)
+    patch.delattr(base, "start_api_call_span")
+    for cls in (base.SyncAPIClient, base.AsyncAPIClient):
+        code: CodeType = cls.request.__code__
+        called = tuple("open_call_span" if name == "start_api_call_span" else name for name in code.co_names)
+        patch.setattr(cls, "request", FunctionType(code.replace(co_names=called), base.__dict__))
+
+
+def _kept_for_nothing(patch: pytest.MonkeyPatch, base: Any) -> None:
+    """Leave the function where it is, and call another one."""
+    kept = base.start_api_call_span
+    _renamed(patch, base)
+    patch.setattr(base, "start_api_call_span", kept, raising=False)
+
+
+def _other_parameters(patch: pytest.MonkeyPatch, base: Any) -> None:
+    """Have the function take no argument of the name that is known."""
+    original = base.start_api_call_span
+
+    def start_api_call_span(own: Any, *args: Any, **kwargs: Any) -> Any:
+        return original(own, *args, **kwargs)
+
+    patch.setattr(base, "start_api_call_span", start_api_call_span)
+
+
+def _no_function(patch: pytest.MonkeyPatch, base: Any) -> None:
+    """Have an object in place of the function."""
+    patch.setattr(base, "start_api_call_span", partial(base.start_api_call_span))
+
+
+def _other_body(patch: pytest.MonkeyPatch, base: Any) -> None:
+    """Have the function ask the tracer in another way, and let out what goes wrong."""
+
+    def start_api_call_span(tracer: Any, base_url: Any, options: Any, attributes: Any, **_: Any) -> Any:
+        assert tracer.sampler
+        with tracer.start_as_current_span("call", end_on_exit=False):
+            pass
+        return tracer.start_span("call", None, trace.SpanKind.CLIENT, {"gen_ai.provider.name": "x", **attributes})
+
+    patch.setattr(base, "start_api_call_span", start_api_call_span)
+
+
+CHANGES = (_renamed, _kept_for_nothing, _other_parameters, _no_function, _other_body)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("form", ["plain", "raw", "stream", "helper"])
+def test_one_span_of_a_client_that_traces_itself_in_another_way(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, form: str, mode: str, change: Callable[..., None]
+) -> None:
+    """Where a coming version starts its span otherwise there is one still, and the call gives what it gives."""
+    base: Any = importlib.import_module("anthropic._base_client")
+    change(monkeypatch, base)
+    start_span = Tracer.start_span
+    bare = Seen()
+    with ScriptedServer() as other_server:
+        expected = perform(form, mode, other_server, traced(bare))
+    assert {THEIRS} == {span["scope"] for span in genai(bare)}
+    with capture() as seen:
+        assert repr(expected) == repr(perform(form, mode, server, traced(seen)))
+
+        (span,) = genai(seen)
+        assert "otel_llm" == span["scope"]
+        assert "conv_1" == span["attributes"][names.GEN_AI_CONVERSATION_ID]
+        assert 8 == span["attributes"][names.GEN_AI_USAGE_OUTPUT_TOKENS]
+        assert THEIRS not in {span["scope"] for span in seen.all_spans}
+        (duration,) = seen.points(metrics.GEN_AI_CLIENT_OPERATION_DURATION.name)
+        assert 1 == duration["count"]
+    assert start_span is Tracer.start_span
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_theirs_stays_where_ours_is_not_recorded_in_another_way_either(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, change: Callable[..., None]
+) -> None:
+    """Where our spans go nowhere, theirs is made; so are the application's own, whatever they are called."""
+    change(monkeypatch, importlib.import_module("anthropic._base_client"))
+    elsewhere = Elsewhere()
+    with capture(tracer_provider=TracerProvider(sampler=ALWAYS_OFF)):
+        perform("plain", "sync", server, elsewhere.options)
+    assert THEIRS in {
+        span.instrumentation_scope and span.instrumentation_scope.name
+        for span in elsewhere.exporter.get_finished_spans()
+    }
+
+
+def test_spans_of_others_inside_a_call_stay(
+    server: ScriptedServer, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what is traced inside a call only the client's own span is folded into ours."""
+    otel_llm.uninstrument()
+    _renamed(monkeypatch, importlib.import_module("anthropic._base_client"))
+    scopes = (
+        "my.app",
+        "anthropics",
+        "my.anthropic",
+        "opentelemetry.instrumentation.anthropic",
+        "openinference.instrumentation.anthropic",
+    )
+
+    def middleware(request: Any, call_next: Any) -> Any:
+        for scope in scopes:
+            seen.tracer_provider.get_tracer(scope).start_span("inside").end()
+        return call_next(request)
+
+    with capture() as ours:
+        providers = {"open_telemetry": {"tracer_provider": seen.tracer_provider}}
+        with CLIENTS["anthropic"].sync(server, **providers, middleware=[middleware]) as own:
+            own.messages.create(**ASKED)
+        assert 1 == len(ours.spans)
+
+    assert list(scopes) == [span["scope"] for span in seen.all_spans]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import importlib
 import inspect
 from collections.abc import Awaitable, Callable
@@ -13,6 +11,7 @@ from typing import Any, NamedTuple
 from otel_llm.testing import answers
 from otel_llm.testing import anthropic as anthropic_answers
 from otel_llm.testing.server import ScriptedServer
+from tests import crossing
 from tests.openai.styles import ASK
 
 PLAIN = ("plain", "raw", "streaming response")
@@ -173,16 +172,14 @@ STYLES = [
 """Every way to call every API of the clients that are here."""
 
 
+def run(name: str, server: ScriptedServer, mode: str, make: Callable[[Any], Any], **options: Any) -> Any:
+    """Run a coroutine with a client of either kind, and collect what it dropped."""
+    client = CLIENTS[name]
+    return crossing.run(
+        lambda: client.sync(server, **options), lambda: client.asynchronous(server, **options), mode, make
+    )
+
+
 def run_async(name: str, make: Callable[[Any], Awaitable[Any]], server: ScriptedServer, **options: Any) -> Any:
     """Run a coroutine with an async client in a loop of its own, and collect what it dropped."""
-
-    async def main() -> Any:
-        async with CLIENTS[name].asynchronous(server, **options) as own:
-            result = await make(own)
-            gc.collect()
-            await asyncio.sleep(0)
-            return result
-
-    result = asyncio.run(main())
-    gc.collect()
-    return result
+    return run(name, server, "async", make, **options)

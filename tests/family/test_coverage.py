@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
-import json
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from otel_llm.errors import error_type
 from otel_llm.testing import capture
-from otel_llm.testing.server import DROP, STALL, TRUNCATE, Reply, ScriptedServer, error, sse
+from otel_llm.testing.server import ScriptedServer, sse
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv import metrics
-from tests.family.clients import CLIENTS, HERE, STYLES, Style, run_async
-from tests.openai.styles import Got, finish, treat
+from tests import crossing
+from tests.crossing import CANCELLED, Cell, Got, cancel, put_down, scripted
+from tests.family.clients import CLIENTS, HERE, STYLES, Style, run
+from tests.openai.styles import WAYS, treat
 
 EARLY = 4
 """Events that come before something happens inside a stream."""
@@ -29,33 +28,21 @@ HAPPENS = (
     "cancelled before",
     "cancelled inside",
 )
-WAYS = ("consumed", "closed", "broken", "dropped", "never read")
 MODES = ("sync", "async")
 
 pytestmark = pytest.mark.skipif(not HERE, reason="none of the clients is installed; see tests/matrix.py")
 
 
-class Cell(NamedTuple):
-    """One call."""
-
-    style: Style
-    happens: str
-    way: str
-    mode: str
-
-    @property
-    def is_possible(self) -> bool:
-        """Whether there can be such a call, and it is not the same as another one."""
-        if self.happens.startswith("cancelled") and self.mode == "sync":
-            return False
-        if self.way != "consumed" and (self.happens != "answered" or not self.style.streams):
-            return False
-        if self.style.form == "streaming response, bytes" and (self.way == "closed" or self.happens != "answered"):
-            return False
-        return not (self.way == "broken" and self.style.form.startswith(("streaming response", "helper")))
-
-    def __repr__(self) -> str:
-        return "-".join((*self.style, self.happens, self.way, self.mode)).replace(", ", "-").replace(" ", "-")
+def _is_possible(cell: Cell) -> bool:
+    """Return whether there can be such a call, and it is not the same as another one."""
+    style: Style = cell.style
+    if cell.mode == "sync" and cell.happens in CANCELLED:
+        return False
+    if cell.way != "consumed" and (cell.happens != "answered" or not style.streams):
+        return False
+    if style.form == "streaming response, bytes" and (cell.way == "closed" or cell.happens != "answered"):
+        return False
+    return not (cell.way == "broken" and style.form.startswith(("streaming response", "helper")))
 
 
 CELLS = [
@@ -64,69 +51,29 @@ CELLS = [
     for happens in HAPPENS
     for way in WAYS
     for mode in MODES
-    if (cell := Cell(style, happens, way, mode)).is_possible
+    if _is_possible(cell := Cell(style, happens, way, mode))
 ]
 
 
-def _scripted(style: Style, happens: str) -> Reply | None:
-    """Return the answer that makes it happen, or None for the server's own."""
-    if happens.startswith("status"):
-        return error(int(happens[-3:]), message="no")
-    if happens == "no answer":
-        return DROP
-    if happens == "cancelled before":
-        return Reply(delay=30)
-    if happens == "answered":
-        return None
-    if style.streams:
-        then: Any = {"lost": TRUNCATE, "cancelled inside": STALL, "odd body": {"type": "message_delta", "delta": 1}}
-        events = style.answer[:EARLY]
-        if happens == "odd body":
-            return Reply(
-                chunks=[*(sse(*events, done=False).chunks or ()), "event: message_delta\ndata: {no json\n\n"],
-                headers={"content-type": "text/event-stream"},
-            )
-        return sse(*events, then[happens], done=False)
-    headers = {"content-type": "application/json"}
-    if happens == "odd body":
-        return Reply(body=b"{no json", headers=headers)
-    half = json.dumps({"id": 1})[:5]
-    return Reply(chunks=[half, TRUNCATE if happens == "lost" else STALL], headers=headers)
+ENDS = {**crossing.ENDS, "odd body": "event: message_delta\ndata: {no json\n\n"}
 
 
 def _made(cell: Cell, server: ScriptedServer) -> Got:
     """Make the call of a cell and return what the caller gets."""
-    reply = _scripted(cell.style, cell.happens)
-    if reply is not None:
-        server.script(reply)
+    style: Style = cell.style
+    early = sse(*style.answer[:EARLY], done=False) if style.streams else None
+    server.script(*scripted(cell.happens, early, ENDS))
     got = Got([], [])
+    # A ping may be among the events.
+    wanted = EARLY - 1 if style.streams and cell.happens == "cancelled inside" else 0
 
-    async def call(own: Any) -> None:
-        try:
-            await treat(cell.style, own, cell.way, got.pieces)  # type: ignore[arg-type]  # it has what is needed
-        except Exception as raised:
-            got.raised.append(raised)
+    def call(own: Any) -> Any:
+        treating = treat(style, own, cell.way, got.pieces)  # type: ignore[arg-type]  # it has what is needed
+        if cell.happens not in CANCELLED:
+            return put_down(got, treating)
+        return cancel(got, treating, lambda: bool(server.requests) and len(got.pieces) >= wanted)
 
-    async def cancelled(own: Any) -> None:
-        task = asyncio.create_task(call(own))
-        wanted = (
-            EARLY - 1 if cell.style.streams and cell.happens == "cancelled inside" else 0
-        )  # a ping may be among them
-        while not task.done() and (not server.requests or len(got.pieces) < wanted):  # noqa: ASYNC110  # the server is in another thread
-            await asyncio.sleep(0.002)
-        await asyncio.sleep(0.02)
-        task.cancel()
-        try:
-            await task
-        except asyncio.CancelledError as raised:
-            got.raised.append(raised)
-
-    if cell.mode == "sync":
-        with CLIENTS[cell.style.client].sync(server) as own:
-            finish(call(own))
-            gc.collect()
-    else:
-        run_async(cell.style.client, cancelled if cell.happens.startswith("cancelled") else call, server)
+    run(style.client, server, cell.mode, call)
     return got
 
 

@@ -202,6 +202,18 @@ APIS: dict[str, Api] = {
         JSON,
         "/v1beta/models/gemini-3:streamGenerateContent",
     ),
+    "vertex": Api(
+        "/v1/projects/p/locations/eu/publishers/google/models/text-embedding-005:predict",
+        {"instances": [{"content": "Paris"}, {"content": "Rome"}], "parameters": {"outputDimensionality": 3}},
+        {
+            "predictions": [
+                {"embeddings": {"values": [0.1], "statistics": {"truncated": False, "token_count": 4}}},
+                {"embeddings": {"values": [0.2], "statistics": {"truncated": False, "token_count": 5}}},
+            ],
+            "metadata": {"billableCharacterCount": 9},
+        },
+        ("embeddings", "gcp.vertex_ai", "text-embedding-005", None, 9, None),
+    ),
     "gemini sse": Api(
         "/v1beta/models/gemini-3:generateContent?key=x",
         {"contents": [{"role": "user", "parts": [{"text": "The capital?"}]}]},

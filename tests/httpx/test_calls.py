@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import io
 import json
 from collections.abc import Generator
 from typing import Any
@@ -210,15 +212,56 @@ def test_a_body_that_is_streamed(server: ScriptedServer, seen: Seen, mode: str, 
 
 @each_library
 def test_files(server: ScriptedServer, seen: Seen, library: Any) -> None:
-    """An upload is a call by its path; its file is read by the transport alone."""
+    """An upload is a call with what the fields of its form tell; its file is read by the transport alone."""
+
+    class Sound(io.BytesIO):
+        def read(self, *args: Any) -> bytes:
+            assert inspect.stack()[1].function == "render_data"  # of the transport
+            return super().read(*args)
+
     server.script(Reply(json={"text": "hi", "usage": {"type": "tokens", "input_tokens": 9, "output_tokens": 4}}))
     library.post(
-        server.base_url + "/audio/transcriptions", data={"model": "whisper"}, files={"file": ("a.mp3", b"sound")}
+        server.base_url + "/audio/transcriptions",
+        data={"model": "whisper", "temperature": 0.5, "stream": False, "language": "fr", "prompt": "x" * 2000},
+        files={"file": ("a.mp3", Sound(b"sound"))},
     )
 
     assert b"sound" in server.requests[0].body
     (span,) = seen.spans
-    assert (9, 4) == told(span)[4:]
+    assert ("generate_content", "openai", "whisper", None, 9, 4) == told(span)
+    assert 0.5 == span["attributes"][names.GEN_AI_REQUEST_TEMPERATURE]
+    assert names.GEN_AI_REQUEST_STREAM not in span["attributes"]
+
+
+@each_library
+@pytest.mark.parametrize("size", [10, 100_000])
+@pytest.mark.parametrize("path", ["/audio/transcriptions", "/audio/translations", "/images/edits"])
+def test_files_that_were_read(server: ScriptedServer, seen: Seen, path: str, size: int, library: Any) -> None:
+    """A form whose bytes are there already is read in them, at its ends where it is large, but not its files."""
+    server.script(Reply(json={"usage": {"input_tokens": 9, "output_tokens": 4}}))
+    file = b'--\r\ncontent-disposition: form-data; name="model"\r\n\r\nfalse\r\n' + b"x" * size
+    form = {"model": "4", "n": "2", "odd": "007", "a": "x" * 2000}
+    request = library.Request("POST", server.base_url + path, data=form, files={"n": ("a", file)})
+    request.read()
+    with library.Client() as client:
+        client.send(request)
+
+    assert file in server.requests[0].body
+    (span,) = seen.spans
+    assert ("4", None, 9, 4) == told(span)[2:]
+    assert 2 == span["attributes"][names.GEN_AI_REQUEST_CHOICE_COUNT]
+
+
+@each_library
+def test_odd_forms(server: ScriptedServer, seen: Seen, library: Any) -> None:
+    """A form that is none is a call by its path, and is sent as it is."""
+    for content, kind in [(b"--", "multipart/form-data; boundary="), (b"--x\r\n--x--", "text/plain"), (b"--x", "")]:
+        server.script(Reply(json={}))
+        headers = {"content-type": kind} if kind else {}
+        library.post(server.base_url + "/audio/transcriptions", content=content, headers=headers)
+        assert content == server.requests[-1].body
+
+    assert [None] * 3 == [told(span)[2] for span in seen.spans]
 
 
 @each_library

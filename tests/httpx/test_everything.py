@@ -34,6 +34,7 @@ COMPETITORS = {
     "official": "opentelemetry.instrumentation.genai.openai",
     "openllmetry": "opentelemetry.instrumentation.openai",
     "openinference": "openinference.instrumentation.openai",
+    "anthropic-openinference": "openinference.instrumentation.anthropic",
 }
 
 
@@ -49,7 +50,7 @@ def _competitors() -> list[Any]:
 
 @pytest.fixture(params=_competitors(), ids=lambda module: module.__name__ if module else "alone")
 def everything(request: pytest.FixtureRequest) -> Generator[Seen]:
-    """Instrument with us and, where one is installed, with another instrumentation of OpenAI's client."""
+    """Instrument with us and, where one is installed, with another instrumentation of a client."""
     with capture() as seen:
         theirs = None
         if request.param is not None:

@@ -10,6 +10,7 @@ import traceback
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import openai
@@ -28,7 +29,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
 from otel_llm import faults
 from otel_llm.testing import Seen, capture
 from otel_llm.testing.server import Reply, ScriptedServer, error
-from tests.openai.styles import ASK, Got, Style, aclient, client, finish, treat
+from tests.crossing import Got, finish, put_down
+from tests.openai.styles import ASK, Style, aclient, client, run, treat
 from tests.ways.pages import free_port
 
 LIBRARY: Any = __import__(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
@@ -148,25 +150,14 @@ def _accounts(mode: str) -> dict[str, Any]:
             own.base_url = NOWHERE
         got = Got([], [])
         before = context.get_current()
-        try:
-            await treat(Style("chat", form), own, "consumed", got.pieces)
-        except Exception as raised:
-            got.raised.append(raised)
+        await put_down(got, treat(Style("chat", form), own, "consumed", got.pieces))
         assert before is context.get_current()
         pieces = [b"".join(got.pieces)] if form.endswith("bytes") else got.pieces
         found[kind] = (Got(pieces, got.raised).account(), len(server.requests))
 
-    async def main(server: ScriptedServer, kind: str) -> None:
-        async with aclient(server) as own:
-            await call(server, kind, own)
-
     for kind in KINDS:
         with ScriptedServer() as server:
-            if mode == "sync":
-                with client(server) as own:
-                    finish(call(server, kind, own))
-            else:
-                asyncio.run(main(server, kind))
+            run(server, mode, partial(call, server, kind))
     return found
 
 

@@ -29,7 +29,7 @@ def test_every_row(rule: Rule) -> None:
     path = rule.path.replace("{model}", "mine-1:0")
     asks = [each.split() for each in rule.asks.split("|")]
     for keys in asks:
-        body = {key: "x" for key in keys if key != "*"}
+        body = {key: [{rule.elements: "x"}] if rule.elements else "x" for key in keys if key != "*"}
         for prefix in ("", "/some/prefix"):
             found = _find(f"https://llm.test{prefix}{path}?a=b", body)
             assert found is not None
@@ -80,6 +80,25 @@ def test_providers(url: str, provider: str) -> None:
 
     assert found is not None
     assert provider == found.provider
+
+
+@pytest.mark.parametrize("instances", [[], "x", ["content"], [{"prompt": "content"}], [{"input": "content"}]])
+def test_predictions_of_another_kind(instances: Any) -> None:
+    """Vertex AI predicts anything: only what has the content of texts is a call; nobody else's `:predict` is."""
+    path = "/v1/projects/p/locations/eu/publishers/google/models/m:predict"
+    texts = {"instances": [{"content": "Paris"}]}
+
+    assert _find(f"https://eu-aiplatform.googleapis.com{path}", texts) is not None
+    assert _find(f"https://eu-aiplatform.googleapis.com{path}", {"instances": instances}) is None
+    assert _find("http://tensorflow.test/v1/models/m:predict", texts) is None
+
+
+def test_a_large_prediction() -> None:
+    """Of a large body the ends must name the content; the bytes of an image are no text."""
+    path = "https://vertex.test/v1/publishers/google/models/m:predict"
+
+    assert _find(path, {"instances": [{"content": "x" * 100_000}]}) is not None
+    assert _find(path, {"instances": [{"prompt": "a", "image": "x" * 100_000}]}) is None
 
 
 def test_dialects() -> None:

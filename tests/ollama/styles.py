@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import inspect
-from collections.abc import Awaitable, Callable
+import json
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple
 
 import httpx
@@ -14,6 +14,8 @@ import ollama
 from otel_llm.testing.ollama import TIMES
 from otel_llm.testing.server import ScriptedServer
 from otel_llm_semconv import attributes as names
+from tests import crossing
+from tests.crossing import END, settled, take
 
 MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]
 PROMPT_TOKENS = 6
@@ -46,49 +48,35 @@ def client(host: str, **options: Any) -> Any:
     return own
 
 
-def run(
-    server: ScriptedServer | str,
-    mode: str,
-    make: Callable[[Any], Awaitable[Any]],
-    *,
-    collect: bool = True,
-    **options: Any,
-) -> Any:
-    """Run a coroutine with a client of either kind; with a sync one it never waits, so it needs no loop."""
-    host = server if isinstance(server, str) else server.url
+@contextmanager
+def _client(mode: str, host: str, options: dict[str, Any]) -> Generator[Any]:
+    """Have a sync client, or the module with its functions, which are methods of a client that it has made."""
+    own = client(host, **options)
     if mode == "sync":
-        try:
-            make(client(host, **options)).__await__().send(None)
-        except StopIteration as done:
-            gc.collect()
-            return done.value
-        raise AssertionError("a sync client made its caller wait")
-
-    async def main() -> Any:
-        own: Any = ollama.AsyncClient(host=host, verify=False, **options)
-        try:
-            return await make(own)
-        finally:
-            gc.collect()
-            await asyncio.sleep(0)
-            await own._client.aclose()
-
-    result = asyncio.run(main())
-    gc.collect()
-    return result
+        yield own
+        return
+    module: Any = ollama
+    behind = module.chat.__self__
+    kept, behind._client = behind._client, own._client
+    try:
+        yield module
+    finally:
+        behind._client = kept
 
 
-async def settled(value: Any) -> Any:
-    """Return the value, or what it stands for if it has to be awaited."""
-    return await value if inspect.isawaitable(value) else value
+@asynccontextmanager
+async def _aclient(host: str, options: dict[str, Any]) -> AsyncGenerator[Any]:
+    own: Any = ollama.AsyncClient(host=host, verify=False, **options)
+    try:
+        yield own
+    finally:
+        await own._client.aclose()
 
 
-END: Any = object()
-
-
-async def step(stream: Any) -> Any:
-    """Return the next chunk, or `END`."""
-    return await anext(stream, END) if hasattr(stream, "__anext__") else next(stream, END)
+def run(server: ScriptedServer | str, mode: str, make: Callable[[Any], Any], **options: Any) -> Any:
+    """Run a coroutine with what makes calls in one of `MODES`: a client, or the module."""
+    host = server if isinstance(server, str) else server.url
+    return crossing.run(lambda: _client(mode, host, options), lambda: _aclient(host, options), mode, make)
 
 
 async def drain(stream: Any) -> list[Any]:
@@ -106,21 +94,6 @@ async def close(stream: Any) -> None:
         stream.close()
 
 
-class Got(NamedTuple):
-    """What the caller got."""
-
-    pieces: list[Any]
-    raised: list[BaseException]
-
-    def account(self) -> list[Any]:
-        """Return everything of it that can be compared."""
-        found: list[Any] = [(type(piece), repr(piece)) for piece in self.pieces]
-        return found + [
-            (type(raised), str(raised), type(raised.__cause__), type(raised.__context__), sorted(vars(raised)))
-            for raised in self.raised
-        ]
-
-
 WAYS = {
     "consumed": "completed",
     "stepped": "completed",
@@ -132,11 +105,28 @@ WAYS = {
 chunk; its loop left, while it is still held; let go after its first chunk."""
 
 
-async def treat(own: Any, api: str, form: str, way: str, got: list[Any]) -> None:
+class Style(NamedTuple):
+    """One way to call one API."""
+
+    api: str
+    form: str
+
+    @property
+    def streams(self) -> bool:
+        """Whether it asks for a stream."""
+        return self.form == "stream"
+
+
+STYLES = [Style(api, form) for api in ASKED for form in ("plain", "stream") if form == "plain" or api in STREAMED]
+"""Every way to call every API that runs a model and is in every version of the client."""
+MODES = ("sync", "async", "module")
+
+
+async def treat(own: Any, style: Style, way: str, got: list[Any]) -> None:
     """Make a call, leave its answer in one of `WAYS`, and put down what came."""
-    _, asked = ASKED[api]
-    made = await settled(getattr(own, api)(**asked, **({"stream": True} if form == "stream" else {})))
-    if form == "plain":
+    _, asked = ASKED[style.api]
+    made = await settled(getattr(own, style.api)(**asked, **({"stream": True} if style.streams else {})))
+    if not style.streams:
         got.append(made)
     elif way == "consumed":
         if hasattr(made, "__anext__"):
@@ -146,12 +136,12 @@ async def treat(own: Any, api: str, form: str, way: str, got: list[Any]) -> None
             for chunk in made:
                 got.append(chunk)
     elif way == "stepped":
-        while (chunk := await step(made)) is not END:
+        while (chunk := await take(made)) is not END:
             got.append(chunk)
     elif way == "never read":
         pass
     else:
-        if (chunk := await step(made)) is not END:
+        if (chunk := await take(made)) is not END:
             got.append(chunk)
         if way == "closed":
             await close(made)
@@ -164,6 +154,12 @@ async def treat(own: Any, api: str, form: str, way: str, got: list[Any]) -> None
                 for chunk in made:
                     got.append(chunk)
                     break
+
+
+def line(api: str, text: str = "x", **more: Any) -> str:
+    """Return one line of a stream."""
+    said = {"message": {"role": "assistant", "content": text}} if api == "chat" else {"response": text}
+    return json.dumps({"model": "tiny:latest", **said, "done": False, **more}) + "\n"
 
 
 def takes(method: str, argument: str) -> bool:

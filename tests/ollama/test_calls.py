@@ -16,7 +16,8 @@ from otel_llm.testing.server import Reply, ScriptedServer
 from otel_llm_ollama import OllamaInstrumentor
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv import metrics
-from tests.ollama.styles import ASKED, MESSAGES, OUTPUT_TOKENS, PROMPT_TOKENS, SECONDS, client, run, settled, takes
+from tests.crossing import settled
+from tests.ollama.styles import ASKED, MESSAGES, OUTPUT_TOKENS, PROMPT_TOKENS, SECONDS, client, run, takes
 
 PIXEL = base64.b64encode(b"no image").decode()
 

@@ -14,8 +14,8 @@ from otel_llm.testing.ollama import THOUGHT
 from otel_llm.testing.server import Reply, ScriptedServer
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv import environment
-from tests.ollama.styles import ASKED, MESSAGES, drain, run, settled, takes
-from tests.ollama.test_coverage import line
+from tests.crossing import settled
+from tests.ollama.styles import ASKED, MESSAGES, drain, line, run, takes
 
 PIXEL = base64.b64encode(b"no image").decode()
 CONTENT = (

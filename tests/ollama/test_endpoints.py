@@ -16,7 +16,8 @@ from otel_llm.testing.server import Reply, ScriptedServer
 from otel_llm.wire import ollama as wire
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv.providers import Provider
-from tests.ollama.styles import drain, run, settled
+from tests.crossing import settled
+from tests.ollama.styles import drain, run
 
 OLD = hasattr(ollama.Client, "_request_stream")
 DIGEST = "sha256:" + "5" * 64

@@ -15,7 +15,8 @@ from otel_llm.testing import Seen
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv import environment
 from tests.backends.servers import Ollama
-from tests.ollama.styles import client, drain, run, settled
+from tests.crossing import settled
+from tests.ollama.styles import client, drain, run
 
 HELLO: list[dict[str, str]] = [{"role": "user", "content": "hello"}]
 THREE = {"num_predict": 3}

@@ -29,8 +29,8 @@ from otel_llm.testing import Seen, capture
 from otel_llm.testing.server import Reply, ScriptedServer
 from otel_llm_ollama import OllamaInstrumentor
 from otel_llm_semconv import attributes as names
-from tests.ollama.styles import ASKED, OUTPUT_TOKENS, client, close, drain, run, settled, step
-from tests.ollama.test_coverage import line
+from tests.crossing import settled, take
+from tests.ollama.styles import ASKED, OUTPUT_TOKENS, client, close, drain, line, run
 
 ASK = {**ASKED["chat"][1], "stream": True}
 MODE = pytest.mark.parametrize("mode", ["sync", "async"])
@@ -56,7 +56,7 @@ def test_a_generator_like_the_clients_own(server: ScriptedServer, mode: str) -> 
             found.append((isinstance(stream, types.AsyncGeneratorType), stream.__class__, stream.__name__))
 
         look()
-        await step(stream)
+        await take(stream)
         look()
         await drain(stream)
         look()
@@ -101,7 +101,7 @@ def test_current_while_the_request_leaves_only(server: ScriptedServer, seen: See
         with seen.tracer_provider.get_tracer("app").start_as_current_span("app"):
             stream = await settled(own.chat(**ASK))
             found = [trace.get_current_span()]
-            await step(stream)
+            await take(stream)
             found.append(trace.get_current_span())
             await drain(stream)
             found.append(trace.get_current_span())
@@ -122,7 +122,7 @@ def test_closing(server: ScriptedServer, seen: Seen, mode: str) -> None:
 
     async def call(own: Any) -> None:
         unread, once, managed = [await settled(own.chat(**ASK)) for _ in range(3)]
-        await step(once)
+        await take(once)
         for stream in (unread, once):
             await close(stream)
             await close(stream)
@@ -175,7 +175,7 @@ def test_the_connection_is_given_back(server: ScriptedServer, mode: str) -> None
         for way in ("closed", "dropped", "read"):
             server.script(Reply(chunks=[line("chat"), 0.05, line("chat", done=True)]))
             stream: Any = await settled(own.chat(**ASK))
-            await step(stream)
+            await take(stream)
             if way == "read":
                 await drain(stream)
             elif way == "closed":
@@ -217,7 +217,7 @@ def test_what_a_close_raises(seen: Seen, mode: str) -> None:
 
     async def call(own: Any) -> None:
         stream = await settled(own.chat(**ASK))
-        await step(stream)
+        await take(stream)
         with pytest.raises(OSError, match="stuck"):
             await close(stream)
 

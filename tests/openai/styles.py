@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
-import inspect
 from collections.abc import Awaitable, Callable
 from functools import cache
 from typing import Any, NamedTuple
@@ -13,6 +10,8 @@ import openai
 from pydantic import BaseModel
 
 from otel_llm.testing.server import ScriptedServer
+from tests import crossing
+from tests.crossing import END, settled, take
 
 ASK: Any = [{"role": "user", "content": "What is the capital of France?"}]
 PROMPT_TOKENS = 6
@@ -151,21 +150,15 @@ OUTCOMES = {
 
 def run_async(make: Callable[[Any], Awaitable[Any]], server: ScriptedServer, **options: Any) -> Any:
     """Run a coroutine with an async client in a loop of its own, and collect what it dropped."""
-
-    async def main() -> Any:
-        async with aclient(server, **options) as own:
-            result = await make(own)
-            gc.collect()
-            await asyncio.sleep(0)
-            return result
-
-    result = asyncio.run(main())
-    gc.collect()
-    return result
+    return run(server, "async", make, **options)
 
 
-# Every form of a call, for tables that cross them all. One async body does for both kinds of client: with a sync one it
-# never waits, so `finish` runs it without a loop.
+def run(server: ScriptedServer, mode: str, make: Callable[[Any], Any], **options: Any) -> Any:
+    """Run a coroutine with a client of either kind, and collect what it dropped."""
+    return crossing.run(lambda: client(server, **options), lambda: aclient(server, **options), mode, make)
+
+
+# Every form of a call, for tables that cross them all.
 
 
 class City(BaseModel):
@@ -244,17 +237,6 @@ STYLES = [
 ]
 """Every way to call every API that is observed."""
 
-_END: Any = object()
-
-
-async def settled(value: Any) -> Any:
-    """Return the value, or what it stands for if it has to be awaited."""
-    return await value if inspect.isawaitable(value) else value
-
-
-async def _take(iterator: Any) -> Any:
-    return await anext(iterator, _END) if hasattr(iterator, "__anext__") else next(iterator, _END)
-
 
 def _iterator(items: Any) -> Any:
     return aiter(items) if hasattr(items, "__aiter__") else iter(items)
@@ -274,7 +256,7 @@ async def _leave(items: Any, way: str, got: list[Any]) -> None:
     if way == "never read":
         return
     iterator = _iterator(items)
-    while (item := await _take(iterator)) is not _END:
+    while (item := await take(iterator)) is not END:
         got.append(item)
         if way != "consumed":
             break
@@ -309,7 +291,7 @@ async def treat(style: Style, own: Any, way: str, got: list[Any]) -> None:
             elif way == "consumed":
                 got.append(await settled(entered.read()))
             elif way != "never read":
-                got.append(await _take(_iterator(entered.iter_bytes())))
+                got.append(await take(_iterator(entered.iter_bytes())))
                 if way == "closed":
                     await settled(entered.close())
 
@@ -329,27 +311,3 @@ async def _treat_stream(stream: Any, way: str, got: list[Any]) -> None:
 WAYS = ("consumed", "closed", "broken", "dropped", "never read")
 """How an answer may be treated: read to its end; closed after its first piece; its ``with`` block left after that; let
 go after that, without ``with`` or close; not read at all."""
-
-
-def finish(coroutine: Any) -> Any:
-    """Run a coroutine that never waits, outside of any loop."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        return done.value
-    raise AssertionError("a sync client made its caller wait")
-
-
-class Got(NamedTuple):
-    """What the caller got."""
-
-    pieces: list[Any]
-    raised: list[BaseException]
-
-    def account(self) -> list[Any]:
-        """Return everything of it that can be compared."""
-        found: list[Any] = [(type(piece), repr(piece), getattr(piece, "_request_id", None)) for piece in self.pieces]
-        return found + [
-            (type(raised), str(raised), type(raised.__cause__), type(raised.__context__), sorted(vars(raised)))
-            for raised in self.raised
-        ]

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from otel_llm.testing import Seen, answers, capture
 from otel_llm.wire.body import Body
 from otel_llm_semconv import attributes as names
-from tests.openai.styles import Style, finish, has, treat
+from tests.crossing import finish
+from tests.openai.styles import Style, has, treat
 
 LIBRARY: Any = sys.modules[openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0]]
 WORDS = "In Zürich — 東京 too — it costs 5 € 🗼."

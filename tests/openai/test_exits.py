@@ -24,20 +24,8 @@ from opentelemetry import trace
 from otel_llm.testing import Seen, capture
 from otel_llm.testing.server import STALL, Reply, ScriptedServer, sse
 from otel_llm_semconv import attributes as names
-from tests.openai.styles import (
-    ASK,
-    OUTPUT_TOKENS,
-    PROMPT_TOKENS,
-    Got,
-    Style,
-    aclient,
-    client,
-    finish,
-    has,
-    run_async,
-    settled,
-    treat,
-)
+from tests.crossing import Got, finish, settled
+from tests.openai.styles import ASK, OUTPUT_TOKENS, PROMPT_TOKENS, Style, aclient, client, has, run_async, treat
 
 LIBRARY: Any = __import__(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
 

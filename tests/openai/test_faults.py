@@ -5,29 +5,26 @@ The caller gets the very thing that he gets without us. A fault is logged once a
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import json
-import logging
-import math
-import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import openai
 import pytest
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.sdk.trace import SpanProcessor
 
-from otel_llm import exchange, faults, foreign, ledger, overdue
-from otel_llm.sinks import events, metrics, spans
-from otel_llm.testing import Seen, answers, capture
+from otel_llm import exchange, overdue
+from otel_llm.faults import counts
+from otel_llm.testing import answers, capture
 from otel_llm.testing.server import TRUNCATE, Reply, ScriptedServer, error, sse
 from otel_llm.wire import body
 from otel_llm.wire import openai as wire
 from otel_llm_openai import patch
 from otel_llm_semconv import attributes as names
-from tests.openai.styles import Got, Style, aclient, client, finish, has, treat
+from tests import faults
+from tests.crossing import Got, put_down
+from tests.faults import Place
+from tests.openai.styles import Style, has, run, treat
 
 SOON = {"retry-after-ms": "1"}
 CHUNK: dict[str, Any] = {"id": "1", "model": "m", "choices": [{"index": 0, "delta": {"content": "x"}}]}
@@ -53,30 +50,11 @@ def _made(server: ScriptedServer, mode: str, style: Style, way: str, replies: li
     server.script(*replies)
     got = Got([], [])
 
-    async def call(own: Any) -> None:
-        try:
-            await treat(style, own, way, got.pieces)
-        except Exception as raised:
-            got.raised.append(raised)
-
-    async def main() -> None:
-        async with aclient(server, max_retries=1) as own:
-            await call(own)
-            gc.collect()
-            await asyncio.sleep(0)
-
-    if mode == "sync":
-        own = client(server, max_retries=1)
-        finish(call(own))
-        gc.collect()
-        own.close()
-    else:
-        asyncio.run(main())
-    gc.collect()
+    run(server, mode, lambda own: put_down(got, treat(style, own, way, got.pieces)), max_retries=1)
     return got
 
 
-def _accounts(mode: str, each: Callable[[], None] = lambda: None) -> dict[str, Any]:
+def _accounts(mode: str, each: Callable[[], None]) -> dict[str, Any]:
     """Make a call of every kind and return the accounts of what the caller got."""
     found: dict[str, Any] = {}
     with ScriptedServer() as server:
@@ -86,33 +64,14 @@ def _accounts(mode: str, each: Callable[[], None] = lambda: None) -> dict[str, A
     return found
 
 
-PLACES: dict[str, tuple[Any, str]] = {
-    "begin of the instrumentor": (patch, "server_of"),
-    "read request": (wire.CHAT, "read_request"),
-    "read request content": (wire.CHAT, "read_request_content"),
-    "read answer": (wire.CHAT, "read_answer"),
-    "read answer content": (wire.CHAT, "read_answer_content"),
-    "read chunks": (wire.CHAT, "read_chunks"),
-    "read chunks content": (wire.CHAT, "read_chunks_content"),
-    "first text": (wire.CHAT, "has_text"),
-    "foreign": (foreign, "may_be_near"),
-    "ledger begin": (ledger.Ledger, "begin"),
-    "ledger end": (ledger.Ledger, "end"),
-    "span begin": (spans.Spans, "begin"),
-    "span attributes": (spans, "span_attributes"),
-    "span content": (spans, "_content_attributes"),
-    "metrics": (metrics.Metrics, "end"),
-    "events": (events.Events, "end"),
-    "tap": (exchange, "Tap"),
-    "body": (exchange, "Body"),
-    "feed": (body.Body, "feed"),
-    "whole body": (body.Body, "answer"),
-    "watch": (exchange, "watch"),
-    "request id": (exchange, "read_request_id"),
-    "retry reason": (patch, "retry_reason"),
-}
-UNSEEN = {"begin of the instrumentor", "ledger begin", "span begin"}
-"""Places before the span begins: where they fail there is none."""
+PLACES = faults.places(
+    Place(patch, "server_of"),
+    wire.FORMATS,
+    "/chat/completions",
+    watch=Place(exchange, "watch"),
+    whole_body=Place(body.Body, "answer"),
+    retry_reason=Place(patch, "retry_reason"),
+)
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
@@ -121,92 +80,27 @@ def test_a_fault_of_ours(
     quiet: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, place: str, mode: str
 ) -> None:
     """Wherever telemetry fails, the caller gets the same, one line is logged, each fault counts, each span ends."""
-    bare = _accounts(mode)
-    hits = 0
-
-    def broken(*args: Any, **kwargs: Any) -> Any:
-        nonlocal hits
-        hits += 1
-        raise RuntimeError("injected")
-
-    owner, name = PLACES[place]
-    if owner is wire.CHAT:
-        faulty: dict[str, Any] = {name: broken}
-        monkeypatch.setitem(wire.FORMATS, "/chat/completions", wire.CHAT._replace(**faulty))
-    else:
-        monkeypatch.setattr(owner, name, broken)
-    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "SPAN_AND_EVENT")
-    caplog.set_level(logging.WARNING, "otel_llm")
-
-    with capture() as seen:
-        ended: list[int] = []
-
-        assert bare == _accounts(mode, lambda: ended.append(len(seen.spans)))
-
-        # A place that failed may leave another without what it needs.
-        assert 0 < hits <= sum(faults.counts.values())
-        logged = [record for record in caplog.records if record.name == "otel_llm"]
-        assert sorted(faults.counts) == sorted(
-            re.findall(r"internal fault in ([^;]+);", record.message)[0] for record in logged
-        )
-        assert faults.counts == {
-            point["attributes"][names.OTEL_LLM_FAULT_PLACE]: point["value"]
-            for point in seen.points("otel_llm.internal.faults")
-        }
-        assert ([0] * len(KINDS) if place in UNSEEN else list(range(1, len(KINDS) + 1))) == ended
-        if place not in ("ledger begin", "ledger end"):
-            assert all(point["value"] == 0 for point in seen.points("otel_llm.client.active"))
-        if place not in ("metrics", "begin of the instrumentor"):
-            durations = seen.points("gen_ai.client.operation.duration")
-            assert len(KINDS) == sum(point["count"] for point in durations)
-
-
-class _Broken(SpanProcessor):
-    """A processor of the user's that fails."""
-
-    def __init__(self, at: str) -> None:
-        self._at = at
-
-    def on_start(self, span: Any, parent_context: Any = None) -> None:
-        self._fail("start")
-
-    def on_end(self, span: Any) -> None:
-        self._fail("end")
-
-    def _fail(self, at: str) -> None:
-        if at == self._at:
-            raise RuntimeError("injected")
+    faults.check(monkeypatch, caplog, place, PLACES[place], partial(_accounts, mode), inferences=len(KINDS))
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
 @pytest.mark.parametrize("at", ["start", "end"])
 def test_a_processor_of_the_users_that_fails(quiet: None, at: str, mode: str) -> None:
     """What the pipeline of the application does wrong is no fault that its calls see."""
-    bare = _accounts(mode)
-
-    with capture() as seen:
-        seen.tracer_provider.add_span_processor(_Broken(at))
-        assert bare == _accounts(mode)
-
-        # One call is sent twice.
-        assert {"begin" if at == "start" else "spans": len(KINDS), "http": len(KINDS) + 1} == faults.counts
-        assert all(point["value"] == 0 for point in seen.points("otel_llm.client.active"))
+    # One call is sent twice.
+    faults.check_processor(at, partial(_accounts, mode), requests=len(KINDS) + 1)
 
 
 def test_an_end_put_off_that_fails(server: ScriptedServer, quiet: None) -> None:
     """What was put off and fails takes neither the call that meets it nor a collection with it."""
-
-    def broken() -> None:
-        raise RuntimeError("injected")
-
     with capture() as seen:
-        overdue.put_off(broken)
+        overdue.put_off(faults.broken)
         _made(server, "sync", Style("chat", "plain"), "consumed", [])
-        assert (1, 1) == (len(seen.spans), sum(faults.counts.values()))
+        assert (1, 1) == (len(seen.spans), sum(counts.values()))
 
-        overdue.put_off(broken)
+        overdue.put_off(faults.broken)
         (active,) = seen.points("otel_llm.client.active")
-        assert (0, 2) == (active["value"], sum(faults.counts.values()))
+        assert (0, 2) == (active["value"], sum(counts.values()))
 
 
 BIG = "x" * 10_000_000
@@ -271,26 +165,6 @@ ODD: dict[str, tuple[str, Reply]] = {
 NO_TOKENS = ("usage null", "usage text", "usage list", "negative", "huge", "booleans", "fractions", "missing")
 
 
-def _sane(seen: Seen) -> dict[str, Any]:
-    """Check what holds for each record, whatever was answered, and return the attributes of the one span."""
-    (span,) = seen.spans
-    assert encode_spans(seen._spans.get_finished_spans()).SerializeToString()
-    attributes: dict[str, Any] = span["attributes"]
-    for name, value in attributes.items():
-        if name.startswith("gen_ai.usage."):
-            assert type(value) is int
-            assert 0 <= value < 1 << 63
-        if type(value) is str:
-            assert len(value) <= 1024 or name == names.OPENAI_RESPONSE_SYSTEM_FINGERPRINT
-    for point in seen.metrics:
-        assert all(math.isfinite(point[key]) for key in ("value", "sum") if key in point)
-        assert all(type(value) in (str, int, bool) for value in point["attributes"].values())
-    (active,) = seen.points("otel_llm.client.active")
-    assert 0 == active["value"]
-    assert (names.ERROR_TYPE in attributes) == (span["status"] == "error")
-    return attributes
-
-
 @pytest.mark.parametrize("mode", ["sync", "async"])
 @pytest.mark.parametrize("form", ["plain", "raw", "streaming response"])
 @pytest.mark.parametrize("case", ODD)
@@ -307,7 +181,7 @@ def test_odd_answer(case: str, form: str, mode: str) -> None:
         got = _made(server, mode, style, "consumed", [reply, reply])
 
         assert bare.account() == got.account()
-        attributes = _sane(seen)
+        attributes = faults.sane(seen)
         if any(word in case for word in NO_TOKENS) and "choices" not in case:
             assert not [name for name in attributes if name.startswith("gen_ai.usage.")]
             assert [] == seen.points("gen_ai.client.token.usage") == seen.points("otel_llm.client.tokens")
@@ -390,7 +264,7 @@ def test_odd_stream(case: str, form: str, mode: str) -> None:
             assert b"".join(bare.pieces) == b"".join(got.pieces)
         else:
             assert bare.account() == got.account()
-        attributes = _sane(seen)
+        attributes = faults.sane(seen)
         if any(word in case for word in NO_TOKENS):
             assert not [name for name in attributes if name.startswith("gen_ai.usage.")]
         if case == "usage partial":
@@ -406,13 +280,8 @@ def test_odd_stream(case: str, form: str, mode: str) -> None:
 
 def test_what_is_raised_is_what_was_raised(quiet: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """With every sink broken, an exception of the caller's own transport comes out as the very same object."""
-
-    def broken(*args: Any, **kwargs: Any) -> Any:
-        raise RuntimeError("injected")
-
-    for owner, name in PLACES.values():
-        if owner is not wire.CHAT:
-            monkeypatch.setattr(owner, name, broken)
+    for place in PLACES.values():
+        place.put(monkeypatch)
     mine = KeyboardInterrupt("now")
 
     def respond(request: Any) -> Any:

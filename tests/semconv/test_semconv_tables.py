@@ -29,6 +29,7 @@ def provider_of(host: str) -> str | None:
         ("eu.api.openai.com", Provider.OPENAI),
         ("contoso.openai.azure.com", Provider.AZURE_AI_OPENAI),
         ("models.inference.ai.azure.com", Provider.AZURE_AI_INFERENCE),
+        ("name.services.ai.azure.com", Provider.AZURE_AI_INFERENCE),
         ("api.anthropic.com", Provider.ANTHROPIC),
         ("api.deepseek.com", Provider.DEEPSEEK),
         ("api.groq.com", Provider.GROQ),

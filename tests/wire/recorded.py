@@ -166,12 +166,17 @@ PLAIN: dict[str, Recorded] = {
         b'{"embeddings": [{"values": [0.1, 0.2, 0.3]}]}',
         {"request_model": "gemini-embedding-001", "input_tokens": None},
     ),
-    "gemini count": Recorded(
-        gemini.COUNT_TOKENS,
-        _GEMINI_ASKED,
+    "vertex predict": Recorded(
+        gemini.PREDICT,
+        {
+            "model": "text-embedding-005",
+            "instances": [{"content": "a", "task_type": "RETRIEVAL_DOCUMENT"}, {"content": "b"}, {"content": "c"}],
+            "parameters": {"outputDimensionality": 3, "autoTruncate": True},
+        },
         JSON,
-        b'{"totalTokens": 31, "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 31}]}',
-        {"operation": "count_tokens", "runs_model": False, "input_tokens": None},
+        b'{"predictions": [{"embeddings": {"statistics": {"truncated": false, "token_count": 4}, "values": [0.1]}}, '
+        b'{"embeddings": {"statistics": {"token_count": 5.0}}}, {"embeddings": {}}], "metadata": {}}',
+        {"operation": "embeddings", "request_model": "text-embedding-005", "input_tokens": 9, "finish_reasons": ()},
     ),
     "llama.cpp": Recorded(
         llama_cpp.COMPLETION,

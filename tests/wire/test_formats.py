@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from otel_llm.wire import bedrock, cohere, gemini, llama_cpp, tgi
+from otel_llm.wire import bedrock, cohere, gemini, llama_cpp, openai, tgi
 from otel_llm_semconv import attributes as names
 from tests.wire.calls import PLAIN, STREAMED
 from tests.wire.reading import asked, read
@@ -141,6 +141,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     },
     "gemini embed": {names.GEN_AI_EMBEDDINGS_DIMENSION_COUNT: 3},
     "gemini batch embed": {names.GEN_AI_EMBEDDINGS_DIMENSION_COUNT: 3},
+    "vertex predict": {names.GEN_AI_EMBEDDINGS_DIMENSION_COUNT: 3},
     "llama.cpp": {names.GEN_AI_REQUEST_MAX_TOKENS: 3, names.GEN_AI_REQUEST_TOP_K: 40},
     "tgi": {names.GEN_AI_REQUEST_MAX_TOKENS: 3, names.GEN_AI_REQUEST_SEED: 5},
     "cohere": {names.GEN_AI_REQUEST_TOP_P: 0.75, names.GEN_AI_REQUEST_TOP_K: 9},
@@ -286,3 +287,17 @@ def test_odd_answers(api: str, odd: Any) -> None:
         read(recorded._replace(wire=frames([{"chunk": odd}, {"metadata": odd}]), type=FRAMES), content=True)
     for key in recorded.request:
         asked(recorded._replace(request={**recorded.request, key: odd}), content=True)
+
+
+def test_zeros_before_the_count() -> None:
+    """Zeros that stand where the count will come, as in Ollama's streams, are no count of a stream that is left."""
+    zeros = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    chunk = {"choices": [{"text": "a", "index": 0, "finish_reason": None}], "usage": zeros}
+    request = {"model": "tiny", "prompt": "Hi", "stream": True}
+
+    left, _ = read(Recorded(openai.COMPLETIONS, request, SSE, sse(chunk, chunk), {}))
+    last = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}}
+    ended, _ = read(Recorded(openai.COMPLETIONS, request, SSE, sse(chunk, chunk, last), {}))
+
+    assert (None, None) == (left.input_tokens, left.output_tokens)
+    assert (3, 2) == (ended.input_tokens, ended.output_tokens)
