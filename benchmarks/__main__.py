@@ -219,14 +219,15 @@ def calls(sizes: Sizes, wanted: Callable[[str], bool]) -> Iterator[Line]:
 
 def passed_by(sizes: Sizes, wanted: Callable[[str], bool]) -> Iterator[Line]:
     """Measure what an HTTP request that is no LLM call takes longer, in a client that sends nothing."""
-    for name, sent, target in (
-        ("httpx GET, nothing sent", others.GET, GET),
-        ("httpx POST, nothing sent", others.UPLOAD, POST),
-        ("httpx POST to the path of an API, nothing sent", others.STRANGER, POST),
+    for name, make, call, target in (
+        ("httpx GET, nothing sent", batch, others.GET.call, GET),
+        ("httpx GET, async, nothing sent", abatch, others.GET.acall, GET),
+        ("httpx POST, nothing sent", batch, others.UPLOAD.call, POST),
+        ("httpx POST to the path of an API, nothing sent", batch, others.STRANGER.call, POST),
     ):
         if wanted(name):
             with others.sent_nowhere(), recording() as everything:
-                case = Case(name, batch, {"": (sent, sizes.calls * 200)})
+                case = Case(name, make, {"": (call, sizes.calls * 200)})
                 found = contest(case, None, everything, sizes.rounds)
                 yield Line(
                     name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -132,18 +132,9 @@ async def _achunks(self: Any, cls: object, *args: object, stream: bool, json: di
     return each(_decoded(json["options"]["num_predict"]))
 
 
-@contextmanager
-def nothing_decoded() -> Generator[None]:
+def nothing_decoded() -> AbstractContextManager[None]:
     """Have Ollama's client hand out chunks that are there already, so that little more than the loop is left."""
-    clients: tuple[Any, ...] = (ollama.Client, ollama.AsyncClient)
-    requests = [client._request for client in clients]
-    for client, request in zip(clients, (_chunks, _achunks), strict=True):
-        client._request = request
-    try:
-        yield
-    finally:
-        for client, request in zip(clients, requests, strict=True):
-            client._request = request
+    return put_in((ollama.Client, "_request", _chunks), (ollama.AsyncClient, "_request", _achunks))
 
 
 class RawStream(NamedTuple):
@@ -172,31 +163,47 @@ class RawStream(NamedTuple):
 class Sent(NamedTuple):
     """A request that is handed to a client which does nothing with it, so that only what stands before it is timed."""
 
-    client: httpx.Client
     request: httpx.Request
 
-    def __call__(self) -> object:
+    def call(self) -> object:
         """Send it."""
-        return self.client.send(self.request, auth=None, follow_redirects=False)
+        return _raw.send(self.request, auth=None, follow_redirects=False)
+
+    def acall(self) -> Awaitable[object]:
+        """Send it in asyncio."""
+        return _araw.send(self.request, auth=None, follow_redirects=False)
 
 
 def _nowhere(
-    self: httpx.Client, request: httpx.Request, *, stream: bool = False, auth: Any = None, follow_redirects: Any = None
+    self: Any, request: httpx.Request, *, stream: bool = False, auth: Any = None, follow_redirects: Any = None
 ) -> None:
     """Stand in for ``send``."""
 
 
+async def _anowhere(
+    self: Any, request: httpx.Request, *, stream: bool = False, auth: Any = None, follow_redirects: Any = None
+) -> None:
+    """Stand in for ``send``; `_nowhere` for asyncio."""
+
+
 @contextmanager
-def sent_nowhere() -> Generator[None]:
-    """Have no client of httpx send anything for a while."""
-    send = httpx.Client.send
-    httpx.Client.send = _nowhere  # type: ignore[assignment, method-assign]
+def put_in(*replacements: tuple[Any, str, object]) -> Generator[None]:
+    """Put something else in place of attributes of classes for a while."""
+    originals = [(owner, name, getattr(owner, name)) for owner, name, _ in replacements]
+    for owner, name, replacement in replacements:
+        setattr(owner, name, replacement)
     try:
         yield
     finally:
-        httpx.Client.send = send  # type: ignore[method-assign]
+        for owner, name, original in originals:
+            setattr(owner, name, original)
 
 
-GET = Sent(_raw, _raw.build_request("GET", "/v1/models"))
-STRANGER = Sent(_raw, _raw.build_request("POST", "/v1/chat/completions", json={"item": "book", "number": 3}))
-UPLOAD = Sent(_raw, _raw.build_request("POST", "/api/orders", json={"item": "book", "number": 3}))
+def sent_nowhere() -> AbstractContextManager[None]:
+    """Have no client of httpx send anything for a while."""
+    return put_in((httpx.Client, "send", _nowhere), (httpx.AsyncClient, "send", _anowhere))
+
+
+GET = Sent(_raw.build_request("GET", "/v1/models"))
+STRANGER = Sent(_raw.build_request("POST", "/v1/chat/completions", json={"item": "book", "number": 3}))
+UPLOAD = Sent(_raw.build_request("POST", "/api/orders", json={"item": "book", "number": 3}))

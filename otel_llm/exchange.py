@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 from opentelemetry.context import Context
 
 from otel_llm import foreign
+from otel_llm.bodies.body import Body
 from otel_llm.call import Call
 from otel_llm.context import current_context
 from otel_llm.faults import fault, guarded
 from otel_llm.overdue import end_safely
 from otel_llm.streams import Tap, read_answer, watch
 from otel_llm.telemetry import Telemetry, suppressed
-from otel_llm.wire.body import Body
 from otel_llm.wire.fields import text
 from otel_llm.wire.format import Format
 from otel_llm.wire.headers import read_request_id

@@ -100,12 +100,15 @@ class _AsyncReader:
     It is none: asyncio cleans up those that are dropped half read, in public, and one more would be noticed.
     """
 
+    # What a step does changes on the way, and is no method, which would cost each chunk a frame.
+    __slots__ = ("__anext__", "__weakref__", "_chunks", "_request", "_tap")
+    __anext__: Callable[[], Awaitable[Any]]
+
     def __init__(self, request: _Request, chunks: Any) -> None:
         self._request: _Request | None = request
         self._chunks = chunks
         self._tap: Tap | None = None
-        self._next: Callable[[], Awaitable[Any]] | None = None
-        """What ``__anext__`` does from the second chunk on."""
+        self.__anext__ = partial(_step, ref(self))
 
     # What `isinstance` asks.
     __class__: Any = AsyncGeneratorType  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -121,20 +124,17 @@ class _AsyncReader:
     def __aiter__(self) -> Any:
         return self
 
-    def __anext__(self) -> Any:
-        return self._early() if self._next is None else self._next()
-
     def asend(self, value: Any) -> Any:
         return self._advance(partial(self._chunks.asend, value))
 
     def athrow(self, *error: Any) -> Any:
         return self._advance(partial(self._chunks.athrow, *error))
 
-    def _early(self) -> Awaitable[Any]:
+    def _early_step(self) -> Awaitable[Any]:
         """Open the stream, and then go on in a generator of ours, which asyncio does not get to know of."""
         if self._request is not None or self._tap is None:
             return self._advance(self._chunks.__anext__)
-        self._next = step = aobserve(self._tap, self._chunks).__anext__
+        self.__anext__ = step = aobserve(self._tap, self._chunks).__anext__
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(None, None)
         try:
@@ -173,3 +173,11 @@ class _AsyncReader:
         finally:
             if self._tap is not None:
                 self._tap.given_up(dropped=False)
+
+
+def _step(reader: ref[_AsyncReader]) -> Awaitable[Any]:
+    """Take an early step of a reader that does not hold itself in this way, or it would not go when it is dropped."""
+    alive = reader()
+    if alive is None:  # somebody kept the method alone
+        raise StopAsyncIteration
+    return alive._early_step()

@@ -15,10 +15,10 @@ from typing import Any, cast
 from weakref import WeakSet
 
 from otel_llm import faults
+from otel_llm.bodies.body import Body
 from otel_llm.call import Call
 from otel_llm.overdue import end_safely, put_off
 from otel_llm.telemetry import Telemetry
-from otel_llm.wire.body import Body
 from otel_llm.wire.format import Format
 from otel_llm_semconv.values import StreamOutcome
 

@@ -16,9 +16,9 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import SpanProcessor
 
 from otel_llm import exchange, faults, foreign, ledger, streams
+from otel_llm.bodies import body
 from otel_llm.sinks import events, metrics, spans
 from otel_llm.testing import Seen, capture
-from otel_llm.wire import body
 from otel_llm.wire.format import Format
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv import environment

@@ -1,7 +1,7 @@
 """The formats of Amazon Bedrock's runtime: converse and invoke, plain and streamed.
 
 What a model is invoked with and what it answers is the model's own; here its shape tells whose it is. Events of a
-stream are objects with one member, named after the type of the event, as `otel_llm.wire.split.Frames` and boto3 give
+stream are objects with one member, named after the type of the event, as `otel_llm.bodies.split.Frames` and boto3 give
 them.
 
 Source: Amazon Bedrock API reference, "Converse", "ConverseStream", "InvokeModel", "InvokeModelWithResponseStream";

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from otel_llm.bodies.body import Body
 from otel_llm.testing import Seen, answers, capture
-from otel_llm.wire.body import Body
 from otel_llm_semconv import attributes as names
 from tests.crossing import finish
 from tests.openai.styles import Style, has, treat

@@ -14,10 +14,10 @@ import openai
 import pytest
 
 from otel_llm import exchange, overdue
+from otel_llm.bodies import body
 from otel_llm.faults import counts
 from otel_llm.testing import answers, capture
 from otel_llm.testing.server import TRUNCATE, Reply, ScriptedServer, error, sse
-from otel_llm.wire import body
 from otel_llm.wire import openai as wire
 from otel_llm_openai import patch
 from otel_llm_semconv import attributes as names

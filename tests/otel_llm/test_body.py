@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from otel_llm.wire.body import Body
-from otel_llm.wire.excerpt import HEAD, TAIL, WHOLE, decoded
-from otel_llm.wire.split import Events, Lines
+from otel_llm.bodies.body import Body
+from otel_llm.bodies.excerpt import HEAD, TAIL, WHOLE, decoded
+from otel_llm.bodies.split import Events, Lines
 from tests.wire.writing import array, frame, lines, sse
 
 EVENTS = [b'{"id": 1}', b'{"text": "a\\u00e9b"}', b"two\nlines", b'{"usage": {"prompt_tokens": 1}}']

@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 
+from otel_llm.bodies.body import Body
 from otel_llm.call import Call
 from otel_llm.streams import Tap, watch
-from otel_llm.wire.body import Body
 from tests.wire.recorded import Recorded
 
 

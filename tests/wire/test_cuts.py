@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from otel_llm import streams
+from otel_llm.bodies.codings import inflater
 from otel_llm.call import Call
-from otel_llm.wire.codings import inflater
 from tests.wire.calls import PLAIN, STREAMED
 from tests.wire.reading import read
 from tests.wire.recorded import Recorded

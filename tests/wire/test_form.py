@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from otel_llm.wire.form import fields_of_bytes, fields_of_stream
+from otel_llm.bodies.form import fields_of_bytes, fields_of_stream
 
 FIELDS = {"model": "7", "n": 2, "temperature": -0.5, "stream": True, "language": "fr", "odd": "007", "é": "è", "no": ""}
 WRITTEN = {name: str(value).lower() for name, value in FIELDS.items()}

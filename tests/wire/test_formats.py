@@ -296,7 +296,7 @@ def test_zeros_before_the_count() -> None:
     request = {"model": "tiny", "prompt": "Hi", "stream": True}
 
     left, _ = read(Recorded(openai.COMPLETIONS, request, SSE, sse(chunk, chunk), {}))
-    last = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}}
+    last: dict[str, Any] = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}}
     ended, _ = read(Recorded(openai.COMPLETIONS, request, SSE, sse(chunk, chunk, last), {}))
 
     assert (None, None) == (left.input_tokens, left.output_tokens)

@@ -12,7 +12,7 @@ import re
 from typing import Any, Protocol
 from zlib import crc32
 
-from otel_llm.wire.excerpt import WHOLE, Excerpt, decoded
+from otel_llm.bodies.excerpt import WHOLE, Excerpt, decoded
 
 
 class Splitter(Protocol):
@@ -64,8 +64,6 @@ class _Marked:
         return ended
 
 
-_BEGINS = {b"data: {": b"\n\ndata: {", b"event: ": b"\ndata: {"}
-"""What each event of a stream has once, but for the first of those without a name, by how the stream begins."""
 _DATA = re.compile(rb"(?:\A|(?<=\n\n))data: ?([^\n\[ ][^\n]*)\n\n")
 _EVENT_AND_DATA = re.compile(rb"(?:\A|(?<=\n\n))event:[^\n]*\ndata: ?([^\n\[ ][^\n]*)\n\n")
 
@@ -90,13 +88,15 @@ class Events(_Marked):
         looked for; of a stream that has others in between, in more than one style, those are not counted.
         """
         text = self._text(data)
-        begin = next((begin for begin in _BEGINS if text.startswith(begin)), None)
-        if begin is not None and not self.finished:
+        unnamed = text.startswith(b"data: {")
+        if (unnamed or text.startswith(b"event: ")) and not self.finished:
             ends = text.rsplit(b"\n\n", last + 2)[-last - 2 : -1]
             lone = [event for event in map(_lone, ends) if event]
             events = lone if len(lone) == len(ends) else self._events_of(b"\n\n".join([*ends, b""]))
             if len(events) == len(ends) or (self.finished and len(events) >= last):
-                return text.count(_BEGINS[begin]) + (begin == b"data: {"), events[-last:]
+                # Either stands once in each event, but for the very first.
+                count = text.count(b"\n\ndata: {") + 1 if unnamed else text.count(b"\ndata: {")
+                return count, events[-last:]
             self.finished = False
         events = self._events_of(text)
         return len(events), events[-last:]

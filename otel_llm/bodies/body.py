@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from otel_llm.wire.codings import inflater
-from otel_llm.wire.excerpt import Excerpt, decoded
-from otel_llm.wire.split import Elements, Events, Frames, Lines, Splitter
+from otel_llm.bodies.codings import inflater
+from otel_llm.bodies.excerpt import Excerpt, decoded
+from otel_llm.bodies.split import Elements, Events, Frames, Lines, Splitter
 
 _SPLITTERS: dict[str, Callable[[], Splitter]] = {
     "text/event-stream": Events,
