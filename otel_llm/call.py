@@ -29,7 +29,7 @@ class ServerTime:
         return None if call.server_times is None else call.server_times.get(self._name)
 
     def __set__(self, call: Call, seconds: float | None) -> None:
-        if seconds is None:
+        if seconds is None or not 0 <= seconds < float("inf"):
             return
         if call.server_times is None:
             call.server_times = {}

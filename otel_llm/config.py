@@ -140,7 +140,7 @@ def resolve_or_default(environ: Mapping[str, str] = os.environ) -> Settings:
             resolve(environ=written)
             kept |= written
         except ValueError as error:
-            tell(str(error))
+            tell(f"{error}; the default is used")
     return resolve(environ=kept)
 
 

@@ -25,7 +25,7 @@ from otel_llm.wire.fields import text
 from otel_llm.wire.format import Format
 from otel_llm.wire.headers import read_request_id
 from otel_llm_semconv import attributes as names
-from otel_llm_semconv.values import SPAN_NAMED_BY, RetryReason
+from otel_llm_semconv.values import SPAN_NAMED_BY, RetryReason, StreamOutcome
 
 
 class Server(NamedTuple):
@@ -54,6 +54,8 @@ class Exchange:
     """Whether we asked for a chunk with usage that the caller does not expect."""
     idle = True
     """Whether no call has begun here."""
+    over = False
+    """Whether the request is done, though a task that was made in the middle of it may still find it in its context."""
     covered = staticmethod(foreign.covered)
     """What another instrumentation makes of an operation."""
 
@@ -203,7 +205,7 @@ class Exchange:
         events = [*body.feed(response.content), *body.rest()]
         if body.is_stream:
             chunks = [body.decode(event) for event in events]
-            call.streamed, call.chunks = True, len(chunks)
+            call.streamed, call.chunks, call.stream_outcome = True, len(chunks), StreamOutcome.COMPLETED
             self._format.read_chunks(call, chunks)
             if self.telemetry.captures_content and self._format.read_chunks_content is not None:
                 self._format.read_chunks_content(call, chunks)
@@ -239,6 +241,7 @@ class Exchange:
 
     def _leave(self) -> None:
         """Leave the context as it was, also where a coroutine is closed in a context that is not its own."""
+        self.over = True
         try:
             if self._context_token is not None:
                 current_context.reset(self._context_token)
@@ -255,7 +258,13 @@ def _read_request(telemetry: Telemetry, format: Format, call: Call, body: dict[s
 
 
 current_exchange: ContextVar[Exchange | None] = ContextVar("otel_llm_exchange", default=None)
-"""The exchange whose request is under way here, so that lower layers leave it alone."""
+"""The exchange whose request is under way here, so that lower layers leave it alone; see `owner`."""
+
+
+def owner() -> Exchange | None:
+    """Return the exchange that a request belongs to which is sent now, or None."""
+    exchange = current_exchange.get()
+    return None if exchange is None or exchange.over else exchange
 
 
 def retry_reason(status: int | None, error: BaseException | None) -> str:

@@ -144,7 +144,10 @@ def covered_by_any(operation: str, context: Context) -> Covered:
     found = covered(operation, context)
     if found is not NOTHING:
         return found
-    attributes: Mapping[str, Any] = getattr(trace.get_current_span(context), "attributes", None) or {}
+    span = trace.get_current_span(context)
+    if getattr(span, "end_time", None) is not None:  # a task may outlive the call in which it was made
+        return NOTHING
+    attributes: Mapping[str, Any] = getattr(span, "attributes", None) or {}
     theirs = attributes.get(names.GEN_AI_OPERATION_NAME)
     same = theirs == operation or (theirs in INFERENCE_OPERATIONS and operation in INFERENCE_OPERATIONS)
     others = attributes.get("openinference.span.kind") in _OPENINFERENCE_KINDS or "llm.request.type" in attributes

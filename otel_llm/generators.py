@@ -65,6 +65,9 @@ class _Request:
                 self._begin(self.exchange)
         except Exception:
             fault("begin")
+        except BaseException as error:
+            self.exchange.failed(error)
+            raise
         if self.exchange.idle:
             self.exchange.step_aside()
 
@@ -100,15 +103,12 @@ class _AsyncReader:
     It is none: asyncio cleans up those that are dropped half read, in public, and one more would be noticed.
     """
 
-    # What a step does changes on the way, and is no method, which would cost each chunk a frame.
-    __slots__ = ("__anext__", "__weakref__", "_chunks", "_request", "_tap")
-    __anext__: Callable[[], Awaitable[Any]]
-
     def __init__(self, request: _Request, chunks: Any) -> None:
         self._request: _Request | None = request
         self._chunks = chunks
         self._tap: Tap | None = None
-        self.__anext__ = partial(_step, ref(self))
+        self._step: Callable[[], Awaitable[Any]] | None = None
+        """What ``__anext__`` does once the stream is open."""
 
     # What `isinstance` asks.
     __class__: Any = AsyncGeneratorType  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -124,17 +124,30 @@ class _AsyncReader:
     def __aiter__(self) -> Any:
         return self
 
+    def __anext__(self) -> Any:
+        step = self._step
+        return self._early() if step is None else step()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self._chunks.__reduce_ex__(protocol)
+
     def asend(self, value: Any) -> Any:
-        return self._advance(partial(self._chunks.asend, value))
+        step = partial(self._chunks.asend, value)
+        refused = self._chunks.ag_running or (self._request is not None and value is not None)
+        return step() if refused else self._advance(step)
 
     def athrow(self, *error: Any) -> Any:
-        return self._advance(partial(self._chunks.athrow, *error))
+        step = partial(self._chunks.athrow, *error)
+        if self._request is not None or self._chunks.ag_running:
+            self._request = None  # what is thrown in at the beginning ends it there
+            return step()
+        return self._advance(step)
 
-    def _early_step(self) -> Awaitable[Any]:
+    def _early(self) -> Awaitable[Any]:
         """Open the stream, and then go on in a generator of ours, which asyncio does not get to know of."""
         if self._request is not None or self._tap is None:
             return self._advance(self._chunks.__anext__)
-        self.__anext__ = step = aobserve(self._tap, self._chunks).__anext__
+        self._step = step = aobserve(self._tap, self._chunks).__anext__
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(None, None)
         try:
@@ -167,17 +180,11 @@ class _AsyncReader:
         return chunk
 
     async def aclose(self) -> None:
-        self._request = None
+        refused = self._chunks.ag_running
+        if not refused:
+            self._request = None
         try:
             await self._chunks.aclose()
         finally:
-            if self._tap is not None:
+            if self._tap is not None and not refused:
                 self._tap.given_up(dropped=False)
-
-
-def _step(reader: ref[_AsyncReader]) -> Awaitable[Any]:
-    """Take an early step of a reader that does not hold itself in this way, or it would not go when it is dropped."""
-    alive = reader()
-    if alive is None:  # somebody kept the method alone
-        raise StopAsyncIteration
-    return alive._early_step()

@@ -44,6 +44,8 @@ def read_rules(source: str, written: HttpRules) -> tuple[HttpRule, ...]:
     """
     if isinstance(written, (str, Path)):
         source = f"{source}={str(written)!r}"
+        if not written:
+            raise ValueError(f"{source}: expected the path of a TOML file, or a list of rules")
         tables: object = _tables(source, Path(written))
     else:
         tables = written
@@ -61,9 +63,10 @@ def _tables(source: str, file: Path) -> Any:
     except ValueError as error:  # what is no TOML, and what is no UTF-8
         raise ValueError(f"{source}: is no TOML: {error}") from None
     unknown = found.keys() - {"rule"}
-    if unknown or not isinstance(found.get("rule", []), list):
-        raise ValueError(f"{source}: expected tables [[rule]], found {', '.join(sorted(unknown or found))}")
-    return found.get("rule", [])
+    if unknown or not isinstance(found.get("rule"), list):
+        what = ", ".join(sorted(unknown or found)) or "nothing"
+        raise ValueError(f"{source}: expected tables [[rule]], found {what}")
+    return found["rule"]
 
 
 def _rule(source: str, table: object) -> HttpRule:
@@ -78,11 +81,16 @@ def _rule(source: str, table: object) -> HttpRule:
     table = cast("Mapping[str, str]", table)
     if ("path" in table) == ("path_regex" in table):
         raise ValueError(f"{source}: path: expected either path or path_regex")
-    format = table.get("format", "")
-    if format not in NAMES:
-        raise ValueError(f"{source}: format={format!r}: expected one of {', '.join(NAMES)}")
+    host, path, format = table.get("host", "*"), table.get("path", "/"), table.get("format")
+    if "/" in host or host.count(":") == 1:  # an address of IPv6 has more
+        raise ValueError(f"{source}: host={host!r}: expected the name of a host, without scheme and port")
+    if not path.startswith(("/", "*", "?", "[")):
+        raise ValueError(f"{source}: path={path!r}: expected a path from its first slash on")
+    if format is None or format not in NAMES:
+        given = "format is missing" if format is None else f"format={format!r}"
+        raise ValueError(f"{source}: {given}: expected one of {', '.join(NAMES)}")
     return HttpRule(
-        re.compile(translate(table.get("host", "*").lower())),
+        re.compile(translate(host.lower())),
         _path(source, table),
         format,
         table.get("provider"),

@@ -14,6 +14,7 @@ import tomllib
 import typing
 from collections.abc import Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,9 +32,12 @@ from otel_llm.call import Call
 from otel_llm.testing.server import Reply, ScriptedServer
 from otel_llm.wire import formats
 from otel_llm.wire.ollama import endpoint
+from otel_llm_httpx import rules
 from otel_llm_semconv import attributes, environment, metrics
 from otel_llm_semconv.metrics import Metric
 from otel_llm_semconv.values import Operation
+from tests.family.clients import CLIENTS, PLAIN, STREAMED
+from tests.httpx.test_ends import OUTCOMES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -44,6 +48,7 @@ COLLECTOR = "http://localhost:4318"
 """Where the documentation has its collector."""
 TEST_VARIABLES = {"OTEL_LLM_BACKENDS", "OTEL_LLM_REQUIRE_BACKENDS"}
 """Variables that only the project's own tests read."""
+_KIN = {client.package.partition(".")[0] for client in CLIENTS.values()}
 
 
 class Block(NamedTuple):
@@ -321,7 +326,7 @@ def test_names_in_modules_exist() -> None:
             if (
                 module not in defined
                 or name in ("py", "ai")
-                or quoted.startswith(("openai.", "ollama.", "httpx.", "com."))
+                or quoted.startswith(("openai.", "ollama.", "anthropic.", "cerebras.", "httpx.", "com."))
             ):
                 continue
             checked += 1
@@ -403,6 +408,9 @@ def test_other_instrumentations_table(monkeypatch: pytest.MonkeyPatch) -> None:
         foreign._SCOPES["openinference.instrumentation.openai"],
         foreign._OPENLIT_CALLS[Operation.CHAT],
         foreign._OPENLIT_CALLS[""],
+        wrappers["opentelemetry.instrumentation.anthropic"][Operation.CHAT],
+        wrappers["openinference.instrumentation.anthropic._wrappers"][Operation.CHAT],
+        wrappers["openlit.instrumentation.anthropic.anthropic"][Operation.CHAT],
         foreign._PYDANTIC_AI_OPERATIONS["chat", Operation.CHAT],
         foreign._PYDANTIC_AI_OPERATIONS["embeddings", Operation.EMBEDDINGS],
         foreign._LANGCHAIN_CALLS[Operation.CHAT],
@@ -463,12 +471,93 @@ def test_ollama_functions_table() -> None:
     assert found == rows
 
 
+def test_paths_table() -> None:
+    """The table of paths over plain HTTP has each that is known, with the keys that a body must have."""
+    found: list[tuple[str, list[set[str]], list[str], bool]] = []
+    for _, paths, keys, unread in _rows("docs/http.md", "<!-- paths:"):
+        asked, _, elements = keys.partition(", the first with ")
+        asks = [set(_quoted(each)) for each in asked.split(", or ")]
+        found += [(path, asks, _quoted(elements), unread == "yes") for path in _quoted(paths)]
+    known = [
+        (
+            rule.path,
+            [set(each.split()) - {"*"} for each in rule.asks.split("|")],
+            rule.elements.split(),
+            "*" in rule.asks,
+        )
+        for rule in rules.TABLE
+    ]
+
+    def last(row: tuple[str, Any, Any, Any]) -> str:
+        return re.split("[/:]", row[0])[-1]
+
+    # Of those that end alike the first one counts, so that their order is told, too.
+    assert sorted(known, key=last) == sorted(found, key=last)
+
+
+def test_formats_are_listed() -> None:
+    """The formats that a rule of one's own may name are all there, and so are those whose content is read."""
+    (listed,) = re.findall(r"^The formats are (.*?)\.$", _prose(ROOT / "docs" / "http.md"), re.MULTILINE | re.DOTALL)
+    read = {
+        name: (format.read_request_content is not None, format.read_answer_content is not None)
+        for name in formats.NAMES
+        if any((format := formats.format_of(name))[5:8])
+    }
+
+    assert list(formats.NAMES) == _quoted(listed)
+    # What `docs/configuration.md` says in words.
+    both = """
+        openai.chat openai.completions openai.responses groq.chat cerebras.chat cerebras.completions anthropic.messages
+        anthropic.complete gemini.generate bedrock.converse bedrock.invoke cohere.chat mistral.fim ollama.chat
+        ollama.generate llama_cpp.completion llama_cpp.infill tgi.generate
+    """
+    assert {**dict.fromkeys(both.split(), (True, True)), "cohere.generate": (True, False)} == read
+
+
+def test_kin_table() -> None:
+    """The table of the clients made like `openai` has the calls and the styles that their tests make."""
+    styles = ", ".join([*PLAIN, *[form.replace(", ", " ") for form in STREAMED if not form.endswith("bytes")]])
+    made = [
+        [
+            f"`{name}`",
+            f"`{api}`",
+            f"{styles}, helper" if api == "messages" else styles,
+            "`text_completion`" if api == "completions" else "`chat`",
+        ]
+        for name, client in CLIENTS.items()
+        for api in client.apis
+    ]
+
+    assert made == list(_rows("docs/coverage.md", "<!-- kin -->"))
+
+
+def test_ways_table() -> None:
+    """The table of ways out of a stream over plain HTTP says what their test expects."""
+    rows = {way: _quoted(outcome) for way, outcome, _ in _rows("docs/coverage.md", "<!-- plain http -->")}
+
+    assert {way: [outcome] for way, outcome in OUTCOMES.items()} == rows
+
+
+def test_instrumentors_are_listed() -> None:
+    """Every instrumentor can be switched off, by a name that is documented."""
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    rows = {_quoted(row[0])[0]: row for row in _rows("docs/configuration.md", "## Standard variables")}
+
+    listed = _quoted(rows["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"][1])
+    assert [*project["entry-points"]["otel_llm_instrumentor"], "*"] == listed
+
+
 def test_error_types_exist() -> None:
     """Each exception in the list of error types is there under that name; each code is one of the client's."""
-    for row in _rows("docs/errors.md", "## Exceptions"):
-        for name in _quoted(row[0]):
-            module, _, cls = name.rpartition(".")
-            assert issubclass(getattr(importlib.import_module(module or "builtins"), cls), BaseException)
+    cells = [row[0] for row in _rows("docs/errors.md", "## Exceptions")]
+    cells += [" ".join(row[1:]) for row in _rows("docs/errors.md", "callbacks included.")]
+    cells += [row[0] for row in _rows("docs/errors.md", "## Plain HTTP") if row[0].startswith("`httpx")]
+    for name in [name for cell in cells for name in _quoted(cell)]:
+        module, _, cls = name.rpartition(".")
+        client = module.partition(".")[0]
+        if client in _KIN and find_spec(client) is None:  # these are only laid over, by tests/matrix.py
+            continue
+        assert issubclass(getattr(importlib.import_module(module or "builtins"), cls), BaseException)
 
     codes = [code for row in _rows("docs/errors.md", "## Errors without") for code in _quoted(row[0])]
     declared: Any = ResponseError.model_fields["code"].annotation

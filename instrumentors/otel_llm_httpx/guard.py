@@ -4,7 +4,8 @@ Contrib's wrappers call the transport in the middle of their own work and let ou
 sampler, a propagator or a meter of the application's, or they themselves. So what the transport gave is kept here, and
 handed on whatever becomes of the rest. A request is sent once, with a span or without.
 
-They record no duration of a request that nobody answered; that is done here, on their own instrument.
+They record no duration of a request that nobody answered, and nothing of one that was cancelled; that is done here, on
+their own instrument and their own span.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from typing import Any
 from opentelemetry import propagate
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
+from opentelemetry.trace import StatusCode, get_current_span
 
 from otel_llm.context import current_context
-from otel_llm.exchange import current_exchange
+from otel_llm.exchange import owner
 from otel_llm.faults import fault, guarded
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv.values import HTTP_METHODS, OTHER_HTTP_METHOD
@@ -66,6 +68,7 @@ class _Attempt:
     _recorded = False
 
     def __init__(self, options: dict[str, Any]) -> None:
+        self._outer = current_context.get()
         self._histogram = options.get(_HISTOGRAM)
         if self._histogram is not None:
             options[_HISTOGRAM] = self
@@ -85,6 +88,16 @@ class _Attempt:
         self.ended_at = perf_counter()
         self.current = current_context.get()
         self.error, self.traceback, self.context = error, error.__traceback__, error.__context__
+        if not isinstance(error, Exception):
+            self._tell_span(error)
+
+    @guarded
+    def _tell_span(self, error: BaseException) -> None:
+        """Mark the span of a request that was cancelled or interrupted, as contrib marks those that failed."""
+        if not isinstance(error, GeneratorExit) and self.current is not self._outer:
+            span = get_current_span()
+            span.set_attribute(names.ERROR_TYPE, type(error).__qualname__)
+            span.set_status(StatusCode.ERROR)
 
     def outlive(self, error: BaseException) -> None:
         """Take what came out of the wrapper, while it is handled, for a fault if the transport did not raise it."""
@@ -97,7 +110,7 @@ class _Attempt:
     def count(self, args: Any, options: dict[str, Any]) -> None:
         """Record how long a request took that was not answered, unless contrib did or was not to."""
         current, self.current = self.current, None
-        if self._histogram is None or self._recorded or not isinstance(self.error, Exception):
+        if self._histogram is None or self._recorded or isinstance(self.error, (type(None), GeneratorExit)):
             return
         request = args[0]
         excluded = options.get("excluded_urls")
@@ -136,7 +149,7 @@ class _Attempt:
 
 def _is_ours() -> bool:
     """Whether a request is sent inside an LLM call that is observed."""
-    exchange = current_exchange.get()
+    exchange = owner()
     return exchange is not None and not exchange.idle
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from opentelemetry import context as context_api
 
 from otel_llm.context import current_context
-from otel_llm.exchange import Exchange, Server, current_exchange
+from otel_llm.exchange import Exchange, Server, owner
 from otel_llm.faults import fault
 from otel_llm.foreign import covered_by_any
 from otel_llm.patching import Patches
@@ -71,7 +71,7 @@ def _begin(patches: Patches, telemetry: Telemetry, rules: Rules) -> Begin:
 
     def begin(request: Any) -> HttpExchange | None:
         try:
-            if current_exchange.get() is not None or not patches.active:
+            if owner() is not None or not patches.active:
                 return None
             if telemetry.asleep and not telemetry.wakes():
                 return None

@@ -239,7 +239,9 @@ class Rules:
     def _find_own(self, request: Any, path: str) -> Match | None:
         host: str = request.url.host.lower()
         for rule in self._own:
-            found = rule.path.fullmatch(path) if rule.host.match(host) else None
+            if not rule.host.match(host):
+                continue
+            found = rule.path.fullmatch(path) or rule.path.fullmatch(path.rstrip("/"))
             if found is not None:
                 body = _decode(request, _content(request))
                 return _match(request, path, rule.format, body, found.groupdict().get("model"), rule.provider)

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from otel_llm.exchange import Exchange, Server, current_exchange
+from otel_llm.exchange import Exchange, Server, current_exchange, owner
 from otel_llm.generators import aopening, opening
 from otel_llm.patching import Make, Patches
 from otel_llm.provider import DEFAULT_PORTS
@@ -113,7 +113,7 @@ def _lower(patches: Patches, telemetry: Telemetry) -> Make:
         alone = around(patches, telemetry, _begin_raw)(noted)
 
         def request(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return (alone if current_exchange.get() is None else original)(self, *args, **kwargs)
+            return (alone if owner() is None else original)(self, *args, **kwargs)
 
         return request
 
@@ -130,7 +130,7 @@ def _alower(patches: Patches, telemetry: Telemetry) -> Make:
         alone = aaround(patches, telemetry, _begin_raw)(noted)
 
         async def request(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return await (alone if current_exchange.get() is None else original)(self, *args, **kwargs)
+            return await (alone if owner() is None else original)(self, *args, **kwargs)
 
         return request
 

@@ -6,7 +6,7 @@ came; what is kept of it is bounded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from otel_llm.bodies.codings import inflater
@@ -26,6 +26,13 @@ _SPLITTERS: dict[str, Callable[[], Splitter]] = {
 }
 
 
+_SLICE = 1024
+"""Bytes that are inflated at once: what becomes of more could be large."""
+_LARGE = 16 * 1024 * 1024
+_SUSPECT = 50
+"""A body of more than so many bytes, and of so many times its size on the wire, is not inflated any further."""
+
+
 class Body:
     """Collect the bytes of one response as they come over the wire; never raises for odd ones.
 
@@ -42,6 +49,9 @@ class Body:
         self._lone: list[Any] | None = None
         """The events so far of a body that is a stream if there is more than one of them."""
         self._inflate = inflater(content_encoding)
+        self._is_plain = self._inflate is bytes
+        self._sizes = [0, 0]
+        """Bytes on the wire, and inflated, so far."""
         self._whole = Excerpt()
 
     @property
@@ -61,7 +71,11 @@ class Body:
 
     def feed(self, chunk: bytes) -> list[Any]:
         """Take the next bytes and return the stream events that they complete, for `decode`."""
-        data = self._inflated(chunk)
+        if self._is_plain:
+            return self._feed(chunk)
+        return [event for data in self._inflated(chunk) for event in self._feed(data)]
+
+    def _feed(self, data: bytes) -> list[Any]:
         if not data:
             return []
         if self._split is None:
@@ -74,16 +88,31 @@ class Body:
         if self._split is None or self._lone is not None:
             events = self.feed(chunks)
             return len(events), events[-last:]
-        return self._split.skim(self._inflated(chunks), last)
+        if self._is_plain:
+            return self._split.skim(chunks, last)
+        count = 0
+        kept: list[Any] = []
+        for data in self._inflated(chunks):
+            more, events = self._split.skim(data, last)
+            count += more
+            kept = [*kept, *events][-last:]
+        return count, kept
 
-    def _inflated(self, data: bytes) -> bytes:
-        if self._inflate is None:
-            return b""
-        try:
-            return self._inflate(data)
-        except Exception:  # each library has errors of its own
-            self._inflate = None
-            return b""
+    def _inflated(self, chunk: bytes) -> Iterator[bytes]:
+        for at in range(0, len(chunk), _SLICE):
+            if self._inflate is None:
+                return
+            wire = chunk[at : at + _SLICE]
+            try:
+                data = self._inflate(wire)
+            except Exception:  # each library has errors of its own
+                self._inflate = None
+                return
+            self._sizes[0] += len(wire)
+            self._sizes[1] += len(data)
+            if self._sizes[1] > max(_LARGE, _SUSPECT * self._sizes[0]):
+                self._inflate = None
+            yield data
 
     def rest(self) -> list[Any]:
         """Return the event that the stream ended with, without its end mark."""

@@ -55,6 +55,8 @@ _MEMBER = re.compile(r'[\s{]*"((?:[^"\\]|\\.)*)"\s*:\s*')
 _NAME = re.compile(r'"\w+"\s*:')
 _COMMA = re.compile(r"\s*,")
 _SCANNER = json.JSONDecoder()
+_MOST_TRIES = 16
+"""Places in a text from which nothing can be read before it is given up."""
 
 
 def decoded(text: bytes) -> object:
@@ -71,11 +73,14 @@ def outline(text: bytes) -> dict[str, Any] | None:
     found, _ = _members(source, 0)
     stop = len(source[:-1].rstrip()) if source.endswith("}") else -1
     at = max(0, len(source) - TAIL)
-    while match := _NAME.search(source, at):
+    tries = _MOST_TRIES
+    while tries and (match := _NAME.search(source, at)):
         # Members that go on until the object ends are its own: those of an object inside it end before.
         last, end = _members(source, match.start())
         if end == stop:
             return found | last
+        if not last:
+            tries -= 1  # it may have been read to the end of the text, and down to the deepest level
         at = max(end, match.end())
     return found or None
 

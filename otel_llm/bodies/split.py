@@ -76,6 +76,7 @@ class Events(_Marked):
     def __init__(self) -> None:
         super().__init__()
         self._after_cr = False
+        self._begun = False
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes and return the data of the events that they complete."""
@@ -103,6 +104,9 @@ class Events(_Marked):
 
     def _text(self, data: bytes) -> bytes:
         """Take the next bytes and return the lines of the events that they complete."""
+        if not self._begun and data:
+            self._begun = True
+            data = data.removeprefix(codecs.BOM_UTF8)
         if self._after_cr or b"\r" in data:
             data = self._with_newlines(data)
         return self._ended(data)
@@ -206,6 +210,10 @@ _SCANNER = json.JSONDecoder()
 _BETWEEN = re.compile(r"[\[\s,]*")
 
 
+_OFTEN = 4 * 1024
+"""Characters up to which an element is tried with every piece."""
+
+
 class Elements:
     """The elements of one JSON array that is sent bit by bit, as Gemini does it."""
 
@@ -214,6 +222,8 @@ class Elements:
         self._text = codecs.getincrementaldecoder("utf-8")("replace")
         self._pieces: list[str] = []
         self._length = 0
+        self._wanted = 0
+        """Characters before it is worth another try, which begins with the element."""
         self._excerpt: Excerpt | None = None
 
     def feed(self, data: bytes) -> list[object]:
@@ -223,9 +233,15 @@ class Elements:
             return []
         self._pieces.append(self._text.decode(data))
         self._length += len(data)
-        if b"}" not in data and b"]" not in data:  # nothing ends here
+        if self._length < self._wanted or (b"}" not in data and b"]" not in data):  # nothing ends here
             self._bound()
             return []
+        elements = self._read()
+        self._bound()
+        return elements
+
+    def _read(self) -> list[object]:
+        """Return the elements that are complete, and keep the rest."""
         text = "".join(self._pieces)
         elements: list[object] = []
         at = 0
@@ -242,7 +258,7 @@ class Elements:
         text = text[at:]
         self._pieces = [text]
         self._length = len(text)
-        self._bound()
+        self._wanted = self._length + self._length // 4 if self._length > _OFTEN else 0
         return elements
 
     def skim(self, data: bytes, last: int) -> tuple[int, list[object]]:
@@ -251,9 +267,9 @@ class Elements:
         return len(elements), elements[-last:]
 
     def rest(self) -> list[object]:
-        """Return what is known of an element too large to keep."""
+        """Return the elements that were not tried again, or what is known of one too large to keep."""
         if self._excerpt is None:
-            return []
+            return self._read() if self._wanted else []
         known = decoded(self._excerpt.take().rstrip().removesuffix(b"]"))
         return [] if known is None else [known]
 

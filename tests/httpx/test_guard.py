@@ -13,11 +13,14 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import httpx
+import httpx2
 import openai
 import pytest
 from opentelemetry import context, propagate
 from opentelemetry.instrumentation import httpx as contrib
 from opentelemetry.instrumentation.httpx.version import __version__ as contrib_version
+from opentelemetry.instrumentation.utils import suppress_http_instrumentation
 from opentelemetry.metrics import NoOpMeter
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk.metrics import MeterProvider
@@ -29,6 +32,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
 from otel_llm import faults
 from otel_llm.testing import Seen, capture
 from otel_llm.testing.server import Reply, ScriptedServer, error
+from otel_llm_semconv import attributes as names
 from tests.crossing import Got, finish, put_down
 from tests.openai.styles import ASK, Style, aclient, client, run, treat
 from tests.ways.pages import free_port
@@ -287,6 +291,38 @@ def test_a_call_that_is_cancelled(server: ScriptedServer, quiet: None) -> None:
         assert asyncio.run(main())
 
     assert {"http": 1} == faults.counts
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+def test_a_request_that_is_cancelled(server: ScriptedServer, seen: Seen, library: Any) -> None:
+    """A cancelled request has a span that says so."""
+    server.script(Reply(delay=60))
+
+    async def main() -> None:
+        async with library.AsyncClient() as own:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(own.get(server.url), 0.2)
+
+    asyncio.run(main())
+
+    (span,) = seen.all_spans
+    assert ("error", "CancelledError") == (span["status"], span["attributes"][names.ERROR_TYPE])
+
+
+def test_a_request_without_a_span_that_is_cancelled(server: ScriptedServer, seen: Seen) -> None:
+    """What is cancelled without a span of its own leaves the application's alone."""
+    server.script(Reply(delay=60))
+
+    async def main() -> None:
+        with seen.tracer_provider.get_tracer("app").start_as_current_span("mine"):
+            async with httpx.AsyncClient() as own:
+                with suppress_http_instrumentation(), pytest.raises(TimeoutError):
+                    await asyncio.wait_for(own.get(server.url), 0.2)
+
+    asyncio.run(main())
+
+    (span,) = seen.all_spans
+    assert ("mine", "unset", {}) == (span["name"], span["status"], span["attributes"])
 
 
 def test_contrib_that_is_the_applications(server: ScriptedServer, quiet: None) -> None:

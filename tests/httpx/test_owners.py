@@ -416,3 +416,29 @@ def test_loops_of_its_own(server: ScriptedServer, seen: Seen) -> None:
 
     assert 10 == len(seen.spans) == sum(counted(seen))
     assert 10 == len({span["trace_id"] for span in seen.spans})
+
+
+@each_library
+def test_a_task_that_outlives_a_call(server: ScriptedServer, seen: Seen, library: Any) -> None:
+    """What a task sends that was made in the middle of a call is no part of it once that is over."""
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def main() -> None:
+        over = asyncio.Event()
+        async with library.AsyncClient() as other:
+
+            async def later() -> None:
+                await over.wait()
+                await other.post(server.url + CHAT.path, json=CHAT.asked)
+
+            async def hook(request: Any) -> None:
+                tasks.append(asyncio.create_task(later()))
+
+            async with library.AsyncClient(event_hooks={"request": [hook]}) as own:
+                await own.post(server.url + CHAT.path, json=CHAT.asked)
+            over.set()
+            await asyncio.gather(*tasks)
+
+    asyncio.run(main())
+
+    assert 2 == len(server.requests) == len(seen.spans) == sum(counted(seen))

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from otel_llm.bodies import excerpt
 from otel_llm.bodies.body import Body
 from otel_llm.bodies.excerpt import HEAD, TAIL, WHOLE, decoded
-from otel_llm.bodies.split import Events, Lines
+from otel_llm.bodies.split import Elements, Events, Lines
 from tests.wire.writing import array, frame, lines, sse
 
 EVENTS = [b'{"id": 1}', b'{"text": "a\\u00e9b"}', b"two\nlines", b'{"usage": {"prompt_tokens": 1}}']
@@ -331,3 +332,69 @@ def test_frames_that_are_none() -> None:
         assert [] == body.feed(b"data: {}\n\n" * 1000)
 
     assert body.finished
+
+
+@pytest.mark.parametrize("type", ["text/event-stream", "application/json", "application/x-ndjson"])
+def test_what_grows_without_bound(type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that grows large out of little is inflated in small steps, and then no more."""
+    longest = total = 0
+    feed = Body._feed
+
+    def noted(self: Body, data: bytes) -> list[Any]:
+        nonlocal longest, total
+        longest = max(longest, len(data))
+        total += len(data)
+        return feed(self, data)
+
+    monkeypatch.setattr(Body, "_feed", noted)
+    body = Body(type, "gzip")
+    body.feed(gzip.compress(b"0" * 200_000_000))
+
+    assert longest <= 2 * 1024 * 1024
+    assert total <= 20 * 1024 * 1024
+
+
+def test_what_cannot_be_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a large text that is no JSON, only a few places are tried, however it nests."""
+    tries = 0
+    members = excerpt._members
+
+    def counted(source: str, at: int) -> Any:
+        nonlocal tries
+        tries += 1
+        return members(source, at)
+
+    monkeypatch.setattr(excerpt, "_members", counted)
+
+    for text in (b'{"a":' * 20_000, b'{"a":[' * 20_000, b'{"a":{"b":[1,' * 9_000):
+        tries = 0
+        decoded(text)
+        assert tries <= 18
+
+
+def test_a_large_element_is_not_read_anew_with_every_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The element of an array that comes in many pieces is tried when it has grown by a part of itself."""
+    read = Elements._read
+    tries = 0
+
+    def counted(self: Elements) -> list[object]:
+        nonlocal tries
+        tries += 1
+        return read(self)
+
+    monkeypatch.setattr(Elements, "_read", counted)
+    value = {"parts": [{"a": number} for number in range(50_000)]}
+    elements = Elements()
+    got = [
+        element
+        for piece in _cut(array(value, {"last": 1}), list(range(0, 800_000, 500)))
+        for element in elements.feed(piece)
+    ]
+
+    assert [value, {"last": 1}] == [*got, *elements.rest()]
+    assert tries < 60
+
+
+def test_a_byte_order_mark() -> None:
+    """It stands before the first event and is no part of it (HTML standard, "Parsing an event stream")."""
+    assert [b"{}", b"{}"] == Body("text/event-stream", "").feed(b"\xef\xbb\xbfdata: {}\n\ndata: {}\n\n")

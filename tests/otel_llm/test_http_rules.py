@@ -67,7 +67,19 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no path": ({"format": "openai.chat"}, "path: expected either path or path_regex"),
     "two paths": ({"path": "/a", "path_regex": "/a"}, "path: expected either path or path_regex"),
     "format": ({"path": "/a", "format": "openai"}, f"format='openai': expected one of {', '.join(NAMES)}"),
-    "no format": ({"path": "/a"}, f"format='': expected one of {', '.join(NAMES)}"),
+    "no format": ({"path": "/a"}, f"format is missing: expected one of {', '.join(NAMES)}"),
+    "scheme": (
+        {"host": "http://127.0.0.1", "path": "/a", "format": "openai.chat"},
+        "host='http://127.0.0.1': expected the name of a host, without scheme and port",
+    ),
+    "port": (
+        {"host": "gateway:8443", "path": "/a", "format": "openai.chat"},
+        "host='gateway:8443': expected the name of a host, without scheme and port",
+    ),
+    "no slash": (
+        {"path": "v3/ask", "format": "openai.chat"},
+        "path='v3/ask': expected a path from its first slash on",
+    ),
     "regex": (
         {"path_regex": "/(", "format": "openai.chat"},
         "path_regex='/(': is no regular expression: missing ), unterminated subpattern at position 1",
@@ -96,6 +108,7 @@ def test_wrong_rules(name: str) -> None:
         (b"\xff", "is no TOML: "),
         ("[[rules]]\n", "expected tables [[rule]], found rules"),
         ("rule = 1\n", "expected tables [[rule]], found rule"),
+        ("", "expected tables [[rule]], found nothing"),
         ("[[rule]]\nhost = 1\n", "rule 1: host=1: expected a text that is not empty"),
     ],
 )
@@ -109,6 +122,19 @@ def test_wrong_files(tmp_path: Path, text: Any, message: str) -> None:
         resolve(environ=environ)
 
     assert () == resolve_or_default(environ).http_rules
+
+
+def test_hosts() -> None:
+    """A host may be an address of either kind."""
+    for host in ("127.0.0.1", "::1", "*.example.com"):
+        (rule,) = read_rules("http_rules", [{"host": host, "path": "/a", "format": "openai.chat"}])
+        assert rule.host.match(host)
+
+
+def test_no_file() -> None:
+    """An empty path is no path."""
+    with pytest.raises(ValueError, match="http_rules='': expected the path of a TOML file, or a list of rules"):
+        resolve(http_rules="", environ={})
 
 
 @pytest.mark.parametrize("value", [7, {"path": "/a"}, [7]])

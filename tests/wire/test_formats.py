@@ -301,3 +301,14 @@ def test_zeros_before_the_count() -> None:
 
     assert (None, None) == (left.input_tokens, left.output_tokens)
     assert (3, 2) == (ended.input_tokens, ended.output_tokens)
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -0.05])
+def test_times_that_are_none(seconds: float) -> None:
+    """What is no length of time is as good as not told."""
+    timings = {"prompt_ms": seconds * 1000, "predicted_ms": seconds * 1000}
+    answer = json.dumps({"choices": [], "timings": timings}).encode()
+
+    call, _ = read(Recorded(openai.CHAT, {"model": "m", "messages": []}, JSON, answer, {}))
+
+    assert (None, None, None) == (call.prompt_seconds, call.generation_seconds, call.server_output_rate)
