@@ -15,6 +15,9 @@ RETRIES: Final = "otel_llm_client_retries_total"
 TOKENS: Final = "otel_llm_client_tokens_total"
 REQUESTS_LEFT: Final = "otel_llm_client_ratelimit_requests_remaining"
 
+FEW: Final = 4
+"""Calls from which on buckets tell more than the mean."""
+
 WORTH_SHOWING: Final = (DURATION, FIRST_TEXT, RETRIES, TOKENS, REQUESTS_LEFT)
 TELLING: Final = (
     ("error_type",),
@@ -64,7 +67,7 @@ class Measured:
     def median(self, name: str) -> float | None:
         """Estimate the median as Prometheus does: along a straight line within its bucket."""
         buckets = self.buckets(name)
-        rank = buckets[-1][1] / 2 if buckets else 0
+        rank = buckets[-1][1] / 2 if buckets and buckets[-1][1] >= FEW else 0
         below, before = 0.0, 0.0
         for bound, count in buckets:
             if rank and count >= rank:
@@ -75,7 +78,7 @@ class Measured:
     def bound(self, name: str) -> float | None:
         """Return the upper bound of the last bucket that holds anything."""
         buckets = self.buckets(name)
-        return next((bound for bound, count in buckets if count and count == buckets[-1][1]), None)
+        return next((bound for bound, count in buckets if count >= FEW and count == buckets[-1][1]), None)
 
 
 def measured(page: str) -> list[Measured]:

@@ -62,6 +62,8 @@ class View:
         """Say who talks to whom."""
         self._print("otel-llm", "bold", f" {version('otel-llm')}")
         self._print(f"The openai client {version('openai')} talks to {target.model} on {target.name}.", "")
+        if target.ollama_model not in (None, target.model):
+            self._print(f"Ollama's own client talks to {target.ollama_model} there.", "")
         self._head("Calls", "what the program itself sees")
 
     def begin(self, name: str) -> None:
@@ -91,7 +93,7 @@ class View:
 
     def trace(self, spans: Sequence[ReadableSpan]) -> None:
         """Show the spans as a tree."""
-        self._head("Trace", "the application, its calls, their HTTP requests")
+        self._head("Trace", "the application, its calls, their HTTP requests (which end with the headers)")
         rows = list(tree(spans, plain=self._plain))
         wide = self._console.width >= WIDE
         rest = self._console.width - (len("  9.99 s  tokens  9999  ") if wide else len("  9.99 s  "))
