@@ -10,6 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from itertools import chain
+from operator import attrgetter
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, TypeAlias
 from weakref import ref
@@ -97,6 +98,14 @@ def _all(first: list[Any], chunks: Any) -> Generator[Any, Any, Any]:
     yield from chunks
 
 
+class _Anext(property):
+    """An attribute that is called in place of a method, which would cost each chunk a frame."""
+
+    def __call__(self, reader: _AsyncReader) -> Any:
+        """Step on, for those who take the method from the type."""
+        return reader._step()
+
+
 class _AsyncReader:
     """Stands for an async generator, and passes for one.
 
@@ -107,8 +116,6 @@ class _AsyncReader:
         self._request: _Request | None = request
         self._chunks = chunks
         self._tap: Tap | None = None
-        self._step: Callable[[], Awaitable[Any]] | None = None
-        """What ``__anext__`` does once the stream is open."""
 
     # What `isinstance` asks.
     __class__: Any = AsyncGeneratorType  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -124,9 +131,7 @@ class _AsyncReader:
     def __aiter__(self) -> Any:
         return self
 
-    def __anext__(self) -> Any:
-        step = self._step
-        return self._early() if step is None else step()
+    __anext__ = _Anext(attrgetter("_step"))
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self._chunks.__reduce_ex__(protocol)
@@ -143,11 +148,14 @@ class _AsyncReader:
             return step()
         return self._advance(step)
 
-    def _early(self) -> Awaitable[Any]:
+    def _step(self) -> Awaitable[Any]:
         """Open the stream, and then go on in a generator of ours, which asyncio does not get to know of."""
+        own: dict[str, Any] = vars(self)
+        if "_step" in own:  # somebody kept the method
+            return self._step()
         if self._request is not None or self._tap is None:
             return self._advance(self._chunks.__anext__)
-        self._step = step = aobserve(self._tap, self._chunks).__anext__
+        own["_step"] = step = aobserve(self._tap, self._chunks).__anext__
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(None, None)
         try:

@@ -24,7 +24,9 @@ from otel_llm_semconv.values import StreamOutcome
 
 _TAIL = 4
 """Chunks kept from the end of a stream: usage and finish reason stand there. More would only fill the caches."""
-_MOST_ASIDE = 128
+_LONGEST_MARK = 16
+"""Bytes of a last piece that is no chunk: ``data: [DONE]`` and its line ends, or the bracket that ends an array."""
+_MOST_ASIDE = 256
 """Pieces of a stream that are put aside before they are split into events."""
 
 
@@ -99,7 +101,7 @@ class Tap:
         if call is None:
             self.hunting = False
             return
-        if self.count == 1:
+        if call.first_chunk_at is None:
             self._first = chunk
             self.longest_gap = 0.0
             call.first_chunk_at = now
@@ -112,13 +114,21 @@ class Tap:
             faults.fault("has_text")
 
     def passed(self, data: bytes) -> None:
-        """Take note of bytes on their way to a caller who reads them himself, while it is not clear what they are."""
+        """Take note of bytes that the caller reads himself, of which each piece is a chunk, until their first text."""
         body = self.body
         if body is None:
             return
+        now = perf_counter()
         try:
-            for event in body.feed(data):
-                self.saw(event)
+            events = body.feed(data)
+            if events:
+                self.longest_gap = max(self.longest_gap, now - self.last_at)
+                self.last_at = now
+                self.count += 1
+            for event in events:
+                self.tail.append(event)
+                if self.hunting:
+                    self.hunt(event, now)
             if not body.may_stream:
                 self.hunting = False
         except Exception:
@@ -130,23 +140,18 @@ class Tap:
         body = self.body
         pieces = self.pieces
         data = b"".join(pieces)
+        self.count += len(pieces)
+        mark = over and bool(pieces) and len(pieces[-1]) <= _LONGEST_MARK
         pieces.clear()
         if body is None:
             return
         try:
             if data:
                 last = self.tail.maxlen
-                if last is None:
-                    events = body.feed(data)
-                    count = len(events)
-                else:
-                    count, events = body.skim(data, last)
-                self.count += count
-                self.tail.extend(events)
+                self.tail.extend(body.feed(data) if last is None else body.skim(data, last))
             if over:
-                events = body.rest()
-                self.count += len(events)
-                self.tail.extend(events)
+                self.tail.extend(body.rest())
+                self.count = max(self.count - (mark and body.finished), bool(self.tail))
         except Exception:
             self.body = None
             faults.fault("body")
@@ -250,7 +255,7 @@ class Tap:
         call.streamed = True
         call.stream_outcome = outcome
         chunks = list(self.tail)
-        if self.count and self._first is not None and chunks[0] is not self._first:
+        if chunks and self._first is not None and chunks[0] is not self._first:
             chunks.insert(0, self._first)
         if body is not None:
             chunks = [body.decode(chunk) for chunk in chunks]
@@ -279,31 +284,29 @@ class _Watch:
         return getattr(self._stream, name)
 
     def _bytes(self) -> Iterator[bytes]:
-        """Hand on the bytes; only where the caller reads them himself, else nothing stands in between.
-
-        Until the first text, each piece is read at once. Then only its time is taken, as the gaps are those between
-        pieces.
-        """
+        """Hand on the bytes; each piece is read at once until the first text, then only its time is taken."""
         tap = self.tap
         pieces = tap.pieces
         try:
-            for data in self._stream:
-                if tap.hunting:
-                    tap.passed(data)
-                else:
+            stream = iter(self._stream)
+            for data in stream:
+                tap.passed(data)
+                yield data
+                if not tap.hunting:
+                    break
+            if not tap.hunting:
+                last, longest = tap.last_at, tap.longest_gap
+                for data in stream:
                     now = perf_counter()
-                    gap = now - tap.last_at
-                    if gap > tap.longest_gap:
-                        tap.longest_gap = gap
-                    tap.last_at = now
+                    if now - last > longest:
+                        tap.longest_gap = longest = now - last
+                    tap.last_at = last = now
                     pieces.append(data)
                     if len(pieces) == _MOST_ASIDE:
                         tap.split()
-                yield data
-        except GeneratorExit:
-            raise
+                    yield data
         except BaseException as error:
-            if not tap.busy:
+            if not tap.busy and not isinstance(error, GeneratorExit):
                 tap.fail(error)
             raise
         if not tap.busy:
@@ -314,24 +317,27 @@ class _Watch:
         tap = self.tap
         pieces = tap.pieces
         try:
-            async for data in self._stream:
-                if tap.hunting:
-                    tap.passed(data)
-                else:
+            stream = aiter(self._stream)
+            async for data in stream:
+                tap.passed(data)
+                yield data
+                if not tap.hunting:
+                    break
+            if not tap.hunting:
+                last, longest = tap.last_at, tap.longest_gap
+                async for data in stream:
                     now = perf_counter()
-                    gap = now - tap.last_at
-                    if gap > tap.longest_gap:
-                        tap.longest_gap = gap
-                    tap.last_at = now
+                    if now - last > longest:
+                        tap.longest_gap = longest = now - last
+                    tap.last_at = last = now
                     pieces.append(data)
                     if len(pieces) == _MOST_ASIDE:
                         tap.split()
-                yield data
-        except GeneratorExit:
-            raise
+                    yield data
         except BaseException as error:
             # What is thrown in here, and comes from no frame below, is for a generator whose end was to be awaited.
-            if not tap.busy and error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+            below = getattr(error.__traceback__, "tb_next", None) is not None
+            if below and not tap.busy and not isinstance(error, GeneratorExit):
                 tap.fail(error)
             raise
         if not tap.busy:

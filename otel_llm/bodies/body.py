@@ -83,20 +83,16 @@ class Body:
             return self._guess(data) if self._guesses else []
         return self._noted(self._split.feed(data))
 
-    def skim(self, chunks: bytes, last: int) -> tuple[int, list[Any]]:
-        """Take the next bytes and return how many events they complete, and the last few of them: `feed` in bulk."""
+    def skim(self, chunks: bytes, last: int) -> list[Any]:
+        """Take the next bytes and return the last few of the events that they complete: `feed` in bulk."""
         if self._split is None or self._lone is not None:
-            events = self.feed(chunks)
-            return len(events), events[-last:]
+            return self.feed(chunks)[-last:]
         if self._is_plain:
             return self._split.skim(chunks, last)
-        count = 0
         kept: list[Any] = []
         for data in self._inflated(chunks):
-            more, events = self._split.skim(data, last)
-            count += more
-            kept = [*kept, *events][-last:]
-        return count, kept
+            kept = [*kept, *self._split.skim(data, last)][-last:]
+        return kept
 
     def _inflated(self, chunk: bytes) -> Iterator[bytes]:
         for at in range(0, len(chunk), _SLICE):

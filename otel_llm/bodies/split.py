@@ -25,8 +25,8 @@ class Splitter(Protocol):
         """Take the next bytes and return the events that they complete."""
         ...
 
-    def skim(self, data: bytes, last: int) -> tuple[int, list[Any]]:
-        """Take the next bytes and return how many events they complete, and the last few of them."""
+    def skim(self, data: bytes, last: int) -> list[Any]:
+        """Take the next bytes and return the last few of the events that they complete."""
         ...
 
     def rest(self) -> list[Any]:
@@ -82,25 +82,18 @@ class Events(_Marked):
         """Take the next bytes and return the data of the events that they complete."""
         return self._events_of(self._text(data))
 
-    def skim(self, data: bytes, last: int) -> tuple[int, list[bytes]]:
-        """Take the next bytes and return how many events they complete, and the last few of them.
-
-        Where an event is an object on one line, with a name or without, as nearly everywhere, only its beginning is
-        looked for; of a stream that has others in between, in more than one style, those are not counted.
-        """
+    def skim(self, data: bytes, last: int) -> list[bytes]:
+        """Take the next bytes and return the last few of the events that they complete."""
         text = self._text(data)
-        unnamed = text.startswith(b"data: {")
-        if (unnamed or text.startswith(b"event: ")) and not self.finished:
-            ends = text.rsplit(b"\n\n", last + 2)[-last - 2 : -1]
-            lone = [event for event in map(_lone, ends) if event]
-            events = lone if len(lone) == len(ends) else self._events_of(b"\n\n".join([*ends, b""]))
-            if len(events) == len(ends) or (self.finished and len(events) >= last):
-                # Either stands once in each event, but for the very first.
-                count = text.count(b"\n\ndata: {") + 1 if unnamed else text.count(b"\ndata: {")
-                return count, events[-last:]
+        ends = text.rsplit(b"\n\n", last + 2)[-last - 2 : -1]
+        lone = [event for event in map(_lone, ends) if event]
+        if self.finished or len(lone) == len(ends):
+            return [] if self.finished else lone[-last:]
+        events = self._events_of(b"\n\n".join([*ends, b""]))
+        if len(events) < last:  # others stand between them
             self.finished = False
-        events = self._events_of(text)
-        return len(events), events[-last:]
+            events = self._events_of(text)
+        return events[-last:]
 
     def _text(self, data: bytes) -> bytes:
         """Take the next bytes and return the lines of the events that they complete."""
@@ -172,18 +165,11 @@ class Lines(_Marked):
         """Take the next bytes and return the lines that they complete, but for empty ones."""
         return _full(self._ended(data).split(b"\n"))
 
-    def skim(self, data: bytes, last: int) -> tuple[int, list[bytes]]:
-        """Take the next bytes and return how many lines they complete, and the last few of them.
-
-        Where the last ones are objects, as all are that anybody sends, nothing else is counted.
-        """
+    def skim(self, data: bytes, last: int) -> list[bytes]:
+        """Take the next bytes and return the last few of the lines that they complete."""
         text = self._ended(data)
-        if text.startswith(b"{"):
-            lines = text.rsplit(b"\n", last + 1)[-last - 1 : -1]
-            if all(line.startswith(b"{") for line in lines):
-                return text.count(b"\n{") + 1, lines
-        lines = _full(text.split(b"\n"))
-        return len(lines), lines[-last:]
+        lines = text.rsplit(b"\n", last + 1)[-last - 1 : -1]
+        return lines if all(line.startswith(b"{") for line in lines) else _full(text.split(b"\n"))[-last:]
 
     def rest(self) -> list[bytes]:
         """Return a last line without an end, if it came whole."""
@@ -261,10 +247,9 @@ class Elements:
         self._wanted = self._length + self._length // 4 if self._length > _OFTEN else 0
         return elements
 
-    def skim(self, data: bytes, last: int) -> tuple[int, list[object]]:
-        """Take the next bytes and return how many elements they complete, and the last few of them."""
-        elements = self.feed(data)
-        return len(elements), elements[-last:]
+    def skim(self, data: bytes, last: int) -> list[object]:
+        """Take the next bytes and return the last few of the elements that they complete."""
+        return self.feed(data)[-last:]
 
     def rest(self) -> list[object]:
         """Return the elements that were not tried again, or what is known of one too large to keep."""
@@ -340,10 +325,9 @@ class Frames:
         del kept[:at]
         return messages
 
-    def skim(self, data: bytes, last: int) -> tuple[int, list[bytes]]:
-        """Take the next bytes and return how many messages they complete, and the last few of them."""
-        messages = self.feed(data)
-        return len(messages), messages[-last:]
+    def skim(self, data: bytes, last: int) -> list[bytes]:
+        """Take the next bytes and return the last few of the messages that they complete."""
+        return self.feed(data)[-last:]
 
     def rest(self) -> list[bytes]:
         """Return nothing: a message that is cut off tells nothing."""

@@ -25,6 +25,7 @@ TIMES = {
     "first_text_at",
     "last_chunk_at",
     "longest_gap",
+    "chunks",
     "response_headers",
     "ends",
     "error",
@@ -113,7 +114,7 @@ def test_any_end(api: str) -> None:
     for end in range(0, len(wire), 7):
         call, got = read(STREAMED[api], _cut(wire[:end], [end // 2]))
         assert wire[:end] == got
-        assert call.chunks <= STREAMED[api].chunks
+        assert call.chunks <= 2
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd", "compress", "gzip, br"])
