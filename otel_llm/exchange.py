@@ -6,6 +6,7 @@ returns anything that the user gets, and none raises.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from time import perf_counter
@@ -228,10 +229,10 @@ class Exchange:
             if headers is not None:
                 call.response_headers = headers
                 read_request_id(call, headers)
-            # A parse that fails on a whole answer carries it: it was paid for all the same.
-            completion = getattr(error, "completion", None)
-            if completion is not None:
-                read_answer(self.telemetry, self._format, call, completion)
+            # An answer that could not be parsed was paid for all the same; some errors carry it.
+            answer = getattr(error, "completion", None) or _decoded(self._answer)
+            if answer is not None:
+                read_answer(self.telemetry, self._format, call, answer)
         finally:
             if isinstance(error, GeneratorExit):
                 # The waiting coroutine was dropped, perhaps by the collector.
@@ -255,6 +256,17 @@ def _read_request(telemetry: Telemetry, format: Format, call: Call, body: dict[s
     format.read_request(call, body)
     if telemetry.captures_content and format.read_request_content is not None:
         format.read_request_content(call, body)
+
+
+def _decoded(response: Any) -> object:
+    """Return the JSON object that a response brought, if it is read and no error."""
+    if response is None or response.status_code >= 400 or not response.is_closed:
+        return None
+    try:
+        answer: object = json.loads(response.content)
+    except Exception:
+        return None
+    return answer if isinstance(answer, dict) else None  # pyright: ignore[reportUnknownVariableType]
 
 
 current_exchange: ContextVar[Exchange | None] = ContextVar("otel_llm_exchange", default=None)

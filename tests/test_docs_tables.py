@@ -193,10 +193,10 @@ def test_formats_are_listed() -> None:
     # What `docs/configuration.md` says in words.
     both = """
         openai.chat openai.completions openai.responses groq.chat cerebras.chat cerebras.completions anthropic.messages
-        anthropic.complete gemini.generate bedrock.converse bedrock.invoke cohere.chat mistral.fim ollama.chat
-        ollama.generate llama_cpp.completion llama_cpp.infill tgi.generate
+        anthropic.complete gemini.generate bedrock.converse bedrock.invoke cohere.chat cohere.generate mistral.fim
+        ollama.chat ollama.generate llama_cpp.completion llama_cpp.infill tgi.generate
     """
-    assert {**dict.fromkeys(both.split(), (True, True)), "cohere.generate": (True, False)} == read
+    assert dict.fromkeys(both.split(), (True, True)) == read
 
 
 def test_kin_table() -> None:

@@ -173,6 +173,8 @@ GENERATE = Format(
     _read_generated_chunks,
     _generated_text,
     read_completion_request,
+    content.read_generated,
+    content.read_generated_chunks,
     is_last=_is_finished,
 )
 EMBED = Format(Operation.EMBEDDINGS, reader_of(_EMBED), _read_embedded)

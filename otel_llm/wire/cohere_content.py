@@ -120,3 +120,19 @@ def read_chat_chunks(call: Call, chunks: Sequence[object]) -> None:
     parts += [contents[index] for index in sorted(contents)]
     parts += [_called({"id": tool["id"], "function": tool}) for _, tool in sorted(tools.items())]
     call.output_messages = [{"role": "assistant", "parts": parts}]
+
+
+def read_generated(call: Call, answer: object) -> None:
+    """Read the text of each generation."""
+    made = items(field(answer, "generations"))
+    call.output_messages = [text_message("assistant", text(field(each, "text")) or "") for each in made]
+
+
+def read_generated_chunks(call: Call, chunks: Sequence[object]) -> None:
+    """Put the texts of each generation together."""
+    texts: dict[int, str] = {}
+    for chunk in chunks:
+        index = integer(field(chunk, "index")) or 0
+        if not field(chunk, "is_finished"):
+            texts[index] = texts.get(index, "") + (text(field(chunk, "text")) or "")
+    call.output_messages = [text_message("assistant", texts[index]) for index in sorted(texts)]

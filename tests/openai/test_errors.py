@@ -231,8 +231,14 @@ def test_an_incomplete_response(server: ScriptedServer, seen: Seen, reason: str,
     assert 21 == span["attributes"][names.GEN_AI_USAGE_INPUT_TOKENS]
 
 
-def test_a_parse_that_fails_on_a_whole_answer(server: ScriptedServer, seen: Seen) -> None:
-    """Where the client refuses to parse an answer cut short, the tokens of that answer are still told."""
+@pytest.mark.parametrize(
+    ("reason", "content", "error"),
+    [("length", '{"ci', "openai.LengthFinishReasonError"), ("stop", '{"city": 1}', "pydantic_core.ValidationError")],
+)
+def test_an_answer_that_the_client_refuses(
+    server: ScriptedServer, seen: Seen, reason: str, content: str, error: str
+) -> None:
+    """Where the client refuses to parse an answer, be it cut short or of another form, its tokens are still told."""
     from pydantic import BaseModel
 
     class Answer(BaseModel):
@@ -240,7 +246,7 @@ def test_a_parse_that_fails_on_a_whole_answer(server: ScriptedServer, seen: Seen
 
     if not has("beta.chat.completions.parse"):
         pytest.skip("this client has no parse")
-    choice = {"index": 0, "finish_reason": "length", "message": {"role": "assistant", "content": '{"ci'}}
+    choice = {"index": 0, "finish_reason": reason, "message": {"role": "assistant", "content": content}}
     usage = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
     server.script(
         Reply(json={"id": "1", "object": "x", "created": 1, "model": "m", "choices": [choice], "usage": usage})
@@ -248,10 +254,10 @@ def test_a_parse_that_fails_on_a_whole_answer(server: ScriptedServer, seen: Seen
     chat = client(server).chat.completions
     parse = chat.parse if hasattr(chat, "parse") else client(server).beta.chat.completions.parse
 
-    with pytest.raises(openai.LengthFinishReasonError):
+    with pytest.raises(ValueError if reason == "stop" else openai.LengthFinishReasonError):
         parse(model="gpt-5", messages=ASK, response_format=Answer)
 
     (span,) = seen.spans
-    assert ("error", "openai.LengthFinishReasonError") == (span["status"], span["attributes"][names.ERROR_TYPE])
+    assert ("error", error) == (span["status"], span["attributes"][names.ERROR_TYPE])
     assert 3 == span["attributes"][names.GEN_AI_USAGE_OUTPUT_TOKENS]
-    assert ("length",) == span["attributes"][names.GEN_AI_RESPONSE_FINISH_REASONS]
+    assert (reason,) == span["attributes"][names.GEN_AI_RESPONSE_FINISH_REASONS]

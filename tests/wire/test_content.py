@@ -11,7 +11,7 @@ from otel_llm.wire import bedrock, cohere, gemini
 from tests.wire.calls import PLAIN, STREAMED
 from tests.wire.reading import asked, read
 from tests.wire.recorded import FRAMES, JSON, SSE, Recorded
-from tests.wire.writing import frames, sse
+from tests.wire.writing import frames, lines, sse
 
 SAID = {
     "gemini": "In Zürich kostet es 5 € 🗼",
@@ -44,6 +44,7 @@ PLAINLY = {
     "tgi": "Hello",
     "cohere": "Hello yöu",
     "cohere, version 1": "Hello you",
+    "cohere generate": "Hello",
     "mistral fim": "a):",
     "converse": "Hello yöu",
     "invoke claude": "Hi yoü",
@@ -225,3 +226,16 @@ def test_converse() -> None:
         {"type": "tool_call", "id": "t2", "name": "f", "arguments": {"x": 2}},
     ]
     assert [{"role": "assistant", "parts": told}] == call.output_messages
+
+
+def test_cohere_generate() -> None:
+    """The texts of a stream of generations are put together, each by its number."""
+    texts = [{"index": index, "text": said, "is_finished": False} for index, said in ((0, "He"), (1, "Yo"), (0, "llo"))]
+    last: dict[str, Any] = {"is_finished": True, "finish_reason": "COMPLETE", "response": {"id": "g1", "generations": []}}
+    recorded = Recorded(
+        cohere.GENERATE, {"prompt": "Hi", "stream": True}, "application/stream+json", lines(*texts, last), {}
+    )
+
+    call, _ = read(recorded, content=True)
+
+    assert ["Hello", "Yo"] == [message["parts"][0]["content"] for message in call.output_messages or []]
