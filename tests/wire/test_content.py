@@ -231,7 +231,8 @@ def test_converse() -> None:
 def test_cohere_generate() -> None:
     """The texts of a stream of generations are put together, each by its number."""
     texts = [{"index": index, "text": said, "is_finished": False} for index, said in ((0, "He"), (1, "Yo"), (0, "llo"))]
-    last: dict[str, Any] = {"is_finished": True, "finish_reason": "COMPLETE", "response": {"id": "g1", "generations": []}}
+    response = {"id": "g1", "generations": list[Any]()}
+    last: dict[str, Any] = {"is_finished": True, "finish_reason": "COMPLETE", "response": response}
     recorded = Recorded(
         cohere.GENERATE, {"prompt": "Hi", "stream": True}, "application/stream+json", lines(*texts, last), {}
     )
