@@ -24,8 +24,8 @@ from otel_llm_semconv.values import StreamOutcome
 
 _TAIL = 4
 """Chunks kept from the end of a stream: usage and finish reason stand there. More would only fill the caches."""
-_LONGEST_MARK = 16
-"""Bytes of a last piece that is no chunk: ``data: [DONE]`` and its line ends, or the bracket that ends an array."""
+_LONGEST_MARK = 32
+"""Bytes of a last piece that is no chunk: ``[DONE]`` with what stands around it, or the bracket that ends an array."""
 _MOST_ASIDE = 256
 """Pieces of a stream that are put aside before they are split into events."""
 
