@@ -29,7 +29,6 @@ _LONGEST_MARK = 32
 _MOST_ASIDE = 256
 """Pieces of a stream that are put aside before they are split into events."""
 
-
 _open: WeakSet[Tap] = WeakSet()
 
 
@@ -48,6 +47,7 @@ class Tap:
         "_first",
         "_format",
         "_left_at",
+        "_mark",
         "_telemetry",
         "asked",
         "body",
@@ -69,6 +69,7 @@ class Tap:
         self._first: object = None
         self.hunting = True
         self._left_at = 0.0
+        self._mark = False
         self.asked = False
         """Whether we asked for a chunk with usage that the caller does not expect."""
         self.body: Body | None = None
@@ -137,11 +138,10 @@ class Tap:
 
     def split(self, *, over: bool = False) -> None:
         """Split the bytes that were put aside into events; where the stream is over, all of them."""
-        body = self.body
-        pieces = self.pieces
+        body, pieces = self.body, self.pieces
         data = b"".join(pieces)
         self.count += len(pieces)
-        mark = over and bool(pieces) and len(pieces[-1]) <= _LONGEST_MARK
+        self._mark = len(pieces[-1]) <= _LONGEST_MARK if pieces else self._mark
         pieces.clear()
         if body is None:
             return
@@ -151,7 +151,7 @@ class Tap:
                 self.tail.extend(body.feed(data) if last is None else body.skim(data, last))
             if over:
                 self.tail.extend(body.rest())
-                self.count = max(self.count - (mark and body.finished), bool(self.tail))
+                self.count = max(self.count - (self._mark and body.finished), bool(self.tail))
         except Exception:
             self.body = None
             faults.fault("body")
@@ -200,7 +200,7 @@ class Tap:
             return is_last is not None and bool(self.tail) and is_last(body.decode(self.tail[-1]))
         except Exception:
             faults.fault("is_last")
-            return False
+        return False
 
     def __del__(self) -> None:
         # While the interpreter shuts down there is nothing left to record with.

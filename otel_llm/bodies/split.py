@@ -141,8 +141,8 @@ def _lone(event: bytes) -> bytes | None:
     """Return the data of an event that is an object on one line, with a name or without; else None."""
     if event.startswith(b"data: {"):
         return None if b"\n" in event else event[6:]
-    name, newline, data = event.partition(b"\ndata: ")
-    return data if name.startswith(b"event: ") and newline and b"\n" not in name + data else None
+    name, _, data = event.partition(b"\ndata: {")
+    return b"{" + data if name.startswith(b"event: ") and data and b"\n" not in name + data else None
 
 
 def _data_of(text: bytes) -> list[bytes]:

@@ -92,6 +92,9 @@ def _by_the_standard(text: str) -> list[bytes]:
 @example([("data: {", "\n"), ("", "\n"), ("data: {", "\n"), ("data: {", "\n"), ("", "\n")], [], 4)
 @example([("event: e", "\n"), ("data: {", "\n"), ("data: }", "\n"), ("", "\n")], [], 4)
 @example([("event: e", "\n"), ("data: {}", "\n"), ("", "\n"), ("event: e", "\n"), ("", "\n")], [], 4)
+@example(
+    [("event: e", "\n"), ("data: {}", "\n"), ("", "\n"), ("event: e", "\n"), ("data: [DONE]", "\n"), ("", "\n")], [], 1
+)
 @example([("data: {}", "\n"), ("", "\n"), ("data: [DONE]", "\n"), ("", "\n"), (": x", "\n"), ("", "\n")], [], 1)
 def test_events_by_the_standard(written: list[tuple[str, str]], cuts: list[int], last: int) -> None:
     """Events are those of the HTML standard, and skimming them gives the last of them."""
@@ -102,7 +105,8 @@ def test_events_by_the_standard(written: list[tuple[str, str]], cuts: list[int],
 
     assert expected == [event for piece in pieces for event in body.feed(piece)]
     kept = [event for piece in pieces for event in skimmed.skim(piece, last)]
-    assert expected[-last:] == kept[-last:]
+    if "data" not in text.partition("[DONE]")[2]:  # what comes after the end is not looked for
+        assert expected[-last:] == kept[-last:]
 
 
 @given(
