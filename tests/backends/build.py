@@ -1,8 +1,8 @@
 """Build the real servers the tests run against: Ollama, the OpenTelemetry Collector and Prometheus.
 
-    python tests/backends/build.py [collector] [prometheus] [ollama]
+    python tests/backends/build.py [collector] [prometheus] [ollama] [old-prometheus]
 
-Needs Go (and, for Ollama, a C++ compiler with three headers) and nothing else: this file is standard library only. The
+Needs Go (and, for Ollama, a C++ compiler with three headers; the old Prometheus is there on Debian 12 only) and nothing else: this file is standard library only. The
 binaries land in `bin/` below `$OTEL_LLM_BACKENDS`, by default `~/.cache/otel-llm/backends`, where `servers.py` finds them.
 
 Exit codes: 0 all asked for are there, 1 a build failed, 2 wrong usage, 3 Go is not installed (nothing was tried).
@@ -31,6 +31,7 @@ NO_GO = 3
 OLLAMA = "0.17.4"
 COLLECTOR = "0.155.0"
 PROMETHEUS = "3.15.0"
+OLD_PROMETHEUS = "2.42"
 OLLAMA_MODULE = "github.com/ollama/ollama"
 PROMETHEUS_MODULE = "github.com/prometheus/prometheus"
 PROMETHEUS_TAG = "v0.315.0"  # Go modules of Prometheus 3.x are tagged v0.3xx
@@ -164,6 +165,27 @@ def build_prometheus(shop: Workshop) -> list[Path]:
     return [shop.scratch / "out" / name for name in commands]
 
 
+def build_old_prometheus(shop: Workshop) -> list[Path]:
+    """Unpack the Prometheus of Debian 12, which many still run, without installing it."""
+    try:
+        shop.run("apt-get", "download", "prometheus")
+    except BuildError:
+        shop.run("apt-get", "update")
+        shop.run("apt-get", "download", "prometheus")
+    (package,) = shop.scratch.glob("prometheus_2.42*.deb")
+    shop.run("dpkg-deb", "-x", package.name, "out")
+    made = [shop.scratch / f"{name}-{OLD_PROMETHEUS}" for name in ("prometheus", "promtool")]
+    for binary in made:
+        os.replace(shop.scratch / "out" / "usr" / "bin" / binary.name.partition("-")[0], binary)
+    return made
+
+
+def has_old_prometheus() -> bool:
+    """Tell whether this is the system that brings the old Prometheus."""
+    version = Path("/etc/debian_version")
+    return version.is_file() and version.read_text().startswith("12")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A server: the version it is pinned to, how it is made, and which binaries that gives."""
@@ -185,6 +207,10 @@ RECIPES = {
     "prometheus": recipe(PROMETHEUS, build_prometheus, ("prometheus", "promtool"), PROMETHEUS_TAG),
     "ollama": recipe(OLLAMA, build_ollama, ("ollama",), MINIAUDIO_MODULE),
 }
+if has_old_prometheus():
+    RECIPES["old-prometheus"] = recipe(
+        OLD_PROMETHEUS, build_old_prometheus, (f"prometheus-{OLD_PROMETHEUS}", f"promtool-{OLD_PROMETHEUS}"), ""
+    )
 
 
 def backends_dir() -> Path:
