@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import Tracer
 
 import otel_llm
-from benchmarks import memory, others, providers, scenarios, startup, stub
+from benchmarks import dialects, memory, others, pages, prefork, providers, scenarios, startup, stub
 from benchmarks.contestants import Swap
 from benchmarks.floor import Floor, Recorded
 from benchmarks.measure import (
@@ -66,10 +66,11 @@ class Sizes(NamedTuple):
     processes: int
     memory_calls: int
     memory_streams: int
+    page_rounds: int
 
 
-FULL = Sizes(120, 12, 80, (50, 400), (50, 3_000), 15, 100_000, 40_000)
-QUICK = Sizes(10, 8, 6, (50, 200), (50, 1_000), 3, 2_000, 800)
+FULL = Sizes(120, 12, 80, (50, 400), (50, 3_000), 15, 100_000, 40_000, 40)
+QUICK = Sizes(10, 8, 6, (50, 200), (50, 1_000), 3, 2_000, 800, 5)
 
 
 class Case(NamedTuple):
@@ -320,6 +321,13 @@ def process(sizes: Sizes, wanted: Callable[[str], bool]) -> Iterator[Line]:
             yield Line(name, "B/call", ours - bare, bare=bare, target=GROWTH)
 
 
+def scrapes(sizes: Sizes, wanted: Callable[[str], bool]) -> Iterator[Line]:
+    """Measure what a scraper waits for."""
+    yield from pages.lines(sizes.page_rounds, wanted)
+    yield from dialects.lines(sizes.page_rounds, wanted)
+    yield from prefork.lines(sizes.page_rounds, wanted)
+
+
 def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure what otel-llm costs.")
@@ -332,7 +340,7 @@ def main() -> None:
     sizes = QUICK if arguments.quick else FULL
     start = time.perf_counter()
     lines: list[Line] = []
-    for measure in (calls, passed_by, streams, process):
+    for measure in (calls, passed_by, streams, scrapes, process):
         for measured in measure(sizes, lambda name: arguments.only in name):
             print(f"{time.perf_counter() - start:4.0f} s  {measured.name}", file=sys.stderr, flush=True)
             lines.append(measured)

@@ -99,4 +99,5 @@ LEGEND = """\
 in which all take turns. "noise" is bare once more, against itself; "floor" the same telemetry made by hand with the
 OTel SDK; "wall" what ours adds by the wall clock; "+-" half of the 95 % interval. A stream loop is a stream without
 the client's decoding, where the cost of a chunk can be told within a few hundredths; with the decoding the same steps
-find the processor's caches full of other work. No HTTP spans: nothing goes over a network."""
+find the processor's caches full of other work. No HTTP spans: nothing goes over a network. Of a page, "floor" is that
+of the upstream reader, "bare" what the SDK takes to collect, which is part of both; memory is the most at one time."""

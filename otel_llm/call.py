@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from otel_llm.foreign import NOTHING, Covered
@@ -13,7 +12,8 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
     from opentelemetry.util.types import AttributeValue
 
-    from otel_llm.ledger import Lane
+    from otel_llm.context import Labels
+    from otel_llm.ledger import Track
 
 
 class ServerTime:
@@ -50,6 +50,12 @@ class Call:
     response_model: str | None = None
     server_address: str | None = None
     server_port: int | None = None
+    base_url: str | None = None
+    """Where the client sends its requests, such as ``https://api.openai.com/v1``."""
+    endpoint: str | None = None
+    """Path of the API that was called, such as ``/v1/chat/completions``, with templates in the place of ids."""
+    image: bool = False
+    """Whether the request shows the model an image."""
     runs_model: bool = True
     """Whether the operation is inference (or embedding), so that it counts in ``gen_ai.client.*``."""
 
@@ -105,7 +111,7 @@ class Call:
     response_headers: Any = None
     """Headers of the last answer, which tell the headroom of the rate limits."""
 
-    labels: Mapping[str, str] | None = None
+    labels: Labels | None = None
     covered: Covered = NOTHING
     """What of this call another instrumentation makes already: its span, its ``gen_ai.client.*`` points."""
     dropped: bool = False
@@ -114,8 +120,8 @@ class Call:
     context: Context | None = None
     series: tuple[object, ...] = ()
     """Values of the attributes of its metric points, in the order in which the metrics declare them."""
-    lane: Lane | None = None
-    """Where the ledger counts it as in flight."""
+    track: Track | None = None
+    """Where the ledger counts it."""
 
     def __init__(self) -> None:
         self.attributes = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Flag
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -14,6 +14,7 @@ from otel_llm_semconv.metrics import VOCABULARY_CHOICES, VocabularyChoice
 
 if TYPE_CHECKING:
     from otel_llm.http_rules import HttpRule, HttpRules
+    from otel_llm.prometheus.dialects.grammar import Dialect
 
 logger = logging.getLogger("otel_llm")
 
@@ -27,6 +28,9 @@ _VARIABLES = (
     variables.OTEL_LLM_OPENAI_INJECT_USAGE,
     variables.OTEL_LLM_HTTP_RULES,
     variables.OTEL_LLM_HTTP_SPANS,
+    variables.OTEL_LLM_DIALECTS,
+    variables.OTEL_LLM_BAGGAGE_LABELS,
+    variables.OTEL_LLM_MULTIPROC_DIR,
     variables.OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT,
 )
 _told: set[str] = set()
@@ -68,6 +72,9 @@ class Settings(NamedTuple):
     capture: Capture = Capture.NO_CONTENT
     content_hook: ContentHook | None = None
     call_hook: CallHook | None = None
+    dialects: tuple[Dialect, ...] = ()
+    baggage_labels: frozenset[str] = frozenset()
+    multiproc_dir: str | None = None
 
 
 def check_providers(**providers: object) -> None:
@@ -105,6 +112,9 @@ def resolve(
     inject_usage: bool | None = None,
     http_rules: HttpRules | None = None,
     http_spans: bool | None = None,
+    dialects: Iterable[str] | None = None,
+    baggage_labels: Iterable[str] | None = None,
+    multiproc_dir: str | os.PathLike[str] | None = None,
     content_hook: ContentHook | None = None,
     call_hook: CallHook | None = None,
     environ: Mapping[str, str] = os.environ,
@@ -122,6 +132,9 @@ def resolve(
         inject_usage=_switch("inject_usage", inject_usage, variables.OTEL_LLM_OPENAI_INJECT_USAGE, environ, False),
         http_rules=_http_rules(http_rules, environ),
         http_spans=_switch("http_spans", http_spans, variables.OTEL_LLM_HTTP_SPANS, environ, True),
+        dialects=_dialects(dialects, environ),
+        baggage_labels=_baggage_labels(baggage_labels, environ),
+        multiproc_dir=_directory(multiproc_dir, environ),
         capture=_capture(environ),
         content_hook=_hook("content_hook", content_hook),
         call_hook=_hook("call_hook", call_hook),
@@ -221,6 +234,50 @@ def _http_rules(value: HttpRules | None, environ: Mapping[str, str]) -> tuple[Ht
     from otel_llm.http_rules import read_rules
 
     return read_rules(source, value)
+
+
+def _listed(name: str, value: Iterable[str] | None, variable: str, environ: Mapping[str, str]) -> tuple[str, list[str]]:
+    """Return where a list was given, and what it lists; a string is a list with commas."""
+    source = name
+    if value is None:
+        source, value = variable, environ.get(variable, "")
+    if isinstance(value, str):
+        return source, list(filter(None, map(str.strip, value.split(","))))
+    try:
+        listed = list(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a sequence of strings, not {type(value).__name__}") from None
+    for item in listed:
+        if not isinstance(item, str):
+            raise TypeError(f"{name} must be a sequence of strings; {item!r} is none")
+    return source, listed
+
+
+def _dialects(value: Iterable[str] | None, environ: Mapping[str, str]) -> tuple[Dialect, ...]:
+    source, names = _listed("dialects", value, variables.OTEL_LLM_DIALECTS, environ)
+    if not names:
+        return ()
+    from otel_llm.prometheus.dialects import load, refuse_collisions
+
+    try:
+        loaded = tuple(dict.fromkeys([load(name) for name in names]))
+        refuse_collisions(loaded)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+    return loaded
+
+
+def _baggage_labels(value: Iterable[str] | None, environ: Mapping[str, str]) -> frozenset[str]:
+    return frozenset(_listed("baggage_labels", value, variables.OTEL_LLM_BAGGAGE_LABELS, environ)[1])
+
+
+def _directory(value: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> str | None:
+    if value is None:
+        return environ.get(variables.OTEL_LLM_MULTIPROC_DIR, "").strip() or None
+    try:
+        return os.fspath(value)
+    except TypeError:
+        raise TypeError(f"multiproc_dir must be a path, not {type(value).__name__}") from None
 
 
 def _capture(environ: Mapping[str, str]) -> Capture:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry import baggage
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, set_span_in_context
@@ -35,16 +36,76 @@ current_context: ContextVar[Context] = _variable()
 (SPAN_KEY,) = set_span_in_context(INVALID_SPAN, Context())
 """Where a context keeps its span."""
 
-current_labels: ContextVar[Mapping[str, str] | None] = ContextVar("otel_llm_labels", default=None)
-current_attributes: ContextVar[Mapping[str, AttributeValue] | None] = ContextVar("otel_llm_attributes", default=None)
+LABELS_KEY = context_api.create_key("otel_llm_labels")
+"""Where a context keeps the `Labels` of the calls made in it."""
+ATTRIBUTES_KEY = context_api.create_key("otel_llm_attributes")
+"""Where a context keeps the span attributes of the calls made in it."""
+
+
+class Labels(dict[str, str]):
+    """The labels of a block; which of them the ledger tells calls apart by is worked out once for all its calls."""
+
+    __slots__ = ("_among", "_chosen")
+
+    def __init__(self, *labels: Mapping[str, str]) -> None:
+        super().__init__()
+        for each in labels:
+            self.update(each)
+        self._among: frozenset[str] | None = None
+        self._chosen: tuple[tuple[str, str], ...] = ()
+
+    def among(self, names: frozenset[str]) -> tuple[tuple[str, str], ...]:
+        """Return those of these names, sorted by name."""
+        if self._among is not names:
+            self._chosen = tuple(sorted([label for label in self.items() if label[0] in names]))
+            self._among = names
+        return self._chosen
+
+
+carried: frozenset[str] = frozenset()
+"""Names of labels that travel as baggage; `instrument()` sets them."""
+
+
+def carry(names: frozenset[str]) -> None:
+    """Have labels of these names travel as OpenTelemetry baggage, out of this process and into it."""
+    global carried
+    carried = names
+
+
+def labels_of(context: Context) -> Labels | None:
+    """Return the labels of the calls made in a context: those that came as baggage, and the blocks' on top of them."""
+    own = context.get(LABELS_KEY)
+    labels = own if isinstance(own, Labels) else None
+    if carried:
+        known: Mapping[str, str] = labels or {}
+        brought = {
+            name: value
+            for name, value in baggage.get_all(context).items()
+            if name in carried and name not in known and isinstance(value, str)
+        }
+        if brought:
+            return Labels(brought, known)
+    return labels
+
+
+@contextmanager
+def _attached(context: Context) -> Generator[None]:
+    token = current_context.set(context)
+    try:
+        yield
+    finally:
+        try:
+            current_context.reset(token)
+        except (ValueError, RuntimeError):  # a generator may be closed in a context that is not its own
+            pass
 
 
 @contextmanager
 def labels(**labels: str) -> Generator[None]:
-    """Label the calls made inside, as ``otel_llm.label.<key>`` on their spans.
+    """Label the calls made inside: on spans as ``otel_llm.label.<key>``, on Prometheus pages where a dialect asks.
 
-    Blocks nest: the inner one adds to the outer one and wins where both name a key. The labels follow the context into
-    tasks and into threads that carry it. Also a decorator.
+    Blocks nest: the inner one adds to the outer one and wins where both name a key. The labels follow the OpenTelemetry
+    context into tasks and threads, and with ``baggage_labels`` into other processes. Also a decorator.
 
     Raises:
         TypeError: a value is no string.
@@ -52,11 +113,13 @@ def labels(**labels: str) -> Generator[None]:
     for key, value in labels.items():
         if not isinstance(value, str):
             raise TypeError(f"otel_llm.labels: {key} must be a string, not {type(value).__name__}")
-    token = current_labels.set({**(current_labels.get() or {}), **labels})
-    try:
+    context = current_context.get()
+    outer: Any = context.get(LABELS_KEY) or {}
+    context = Context({**context, LABELS_KEY: Labels(outer, labels)})
+    for name in carried.intersection(labels):
+        context = baggage.set_baggage(name, labels[name], context)
+    with _attached(context):
         yield
-    finally:
-        current_labels.reset(token)
 
 
 @contextmanager
@@ -68,8 +131,7 @@ def attributes(attributes: Mapping[str, AttributeValue]) -> Generator[None]:
     """
     if not isinstance(attributes, Mapping) or not all(isinstance(key, str) for key in attributes):
         raise TypeError("otel_llm.attributes: expected a mapping of attribute names to values")
-    token = current_attributes.set({**(current_attributes.get() or {}), **attributes})
-    try:
+    context = current_context.get()
+    known: Any = context.get(ATTRIBUTES_KEY) or {}
+    with _attached(Context({**context, ATTRIBUTES_KEY: {**known, **attributes}})):
         yield
-    finally:
-        current_attributes.reset(token)

@@ -1,13 +1,33 @@
-"""The low-cardinality name of an exception, for ``error.type``."""
+"""How a call failed: ``error.type``, and the few classes of error that dashboards ask for."""
 
 from __future__ import annotations
 
 import sys
+from typing import NamedTuple
 
 from otel_llm.wire.fields import clean
-from otel_llm_semconv.errors import ErrorType
+from otel_llm_semconv.errors import (
+    CLASS_BY_API_ERROR,
+    CLASS_BY_EXCEPTION,
+    CLASS_BY_STATUS,
+    ErrorClass,
+    ErrorType,
+)
+
+
+class Failure(NamedTuple):
+    """How a call failed."""
+
+    type: str
+    """``error.type``: ``openai.RateLimitError``, or ``429`` where there was no exception."""
+    name: str
+    """Name of the exception's class, ``RateLimitError``; `type` where there was none."""
+    error_class: str
+    """A value of `ErrorClass`."""
+
 
 _names: dict[type[BaseException], str] = {}
+_failures: dict[tuple[str, type[BaseException] | None, object], Failure] = {}
 _MOST_NAMES = 1024
 
 
@@ -27,6 +47,47 @@ def error_type(error: BaseException) -> str:
             name = ErrorType.OTHER
         _names[cls] = name
     return name
+
+
+def failure(error_type: str, error: BaseException | None) -> Failure:
+    """Return how a call failed; the same object for the same class of exception, status and type.
+
+    Args:
+        error_type: ``error.type`` of the call.
+        error: what the caller got, or None where an answer told of the error and nothing was raised.
+    """
+    try:
+        status = None if error is None else _status(error)
+        key = error_type, None if error is None else type(error), status
+        known = _failures.get(key)
+        if known is None:
+            if len(_failures) >= _MOST_NAMES:
+                _failures.clear()
+            name = error_type if error is None else type(error).__name__
+            known = _failures[key] = Failure(error_type, clean(name), _class(error_type, error, status))
+        return known
+    except Exception:
+        return Failure(error_type, error_type, ErrorClass.UNKNOWN)
+
+
+def _status(error: BaseException) -> int | None:
+    """Return the HTTP status that an exception tells of itself or of its response."""
+    status = getattr(error, "status_code", None)
+    if status is None:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+    return status if type(status) is int else None
+
+
+def _class(error_type: str, error: BaseException | None, status: int | None) -> str:
+    """Return the class of an error: by its status, else by the nearest class of exception that is known."""
+    if status is None and error is None and error_type.isdecimal():
+        status = int(error_type)
+    if status is not None and status >= 400:
+        return CLASS_BY_STATUS.get(status, ErrorClass.API_ERROR)
+    if error is None:
+        return CLASS_BY_API_ERROR.get(error_type, ErrorClass.API_ERROR)
+    bases = (CLASS_BY_EXCEPTION.get(base.__name__) for base in type(error).__mro__)
+    return next((known for known in bases if known is not None), ErrorClass.UNKNOWN)
 
 
 def error_message(error: BaseException) -> str:

@@ -35,6 +35,8 @@ class Server(NamedTuple):
     provider: str
     address: str | None
     port: int | None
+    base_url: str | None = None
+    """Where its paths begin, as a user writes it: without credentials, a query or a slash at its end."""
 
 
 class Exchange:
@@ -60,10 +62,27 @@ class Exchange:
     covered = staticmethod(foreign.covered)
     """What another instrumentation makes of an operation."""
 
-    def begin(self, format: Format, server: Server, body: dict[str, Any] | None, *, raw: bool) -> None:
+    def begin(
+        self,
+        format: Format,
+        server: Server,
+        endpoint: str,
+        body: dict[str, Any] | None,
+        *,
+        raw: bool,
+        image: bool = False,
+    ) -> None:
         """Begin the call and make its span current, unless the user asked for silence.
 
         Unlike the other methods it may raise: the instrumentor that calls it has more to guard than this.
+
+        Args:
+            format: how the request is to be read.
+            server: whom it goes to.
+            endpoint: the whole path that it asks for, with templates in the place of ids.
+            body: what it says.
+            raw: whether the caller gets the bytes of the answer.
+            image: whether the request is known to show an image, which its body may not tell.
         """
         context = current_context.get()
         if context and suppressed(context):
@@ -71,7 +90,10 @@ class Exchange:
         call = Call()
         call.operation = format.operation
         call.context = context
-        call.provider, call.server_address, call.server_port = server
+        call.provider, call.server_address, call.server_port, call.base_url = server
+        call.endpoint = endpoint
+        if image:
+            call.image = True
         self._format = format
         self._raw = raw
         telemetry = self.telemetry

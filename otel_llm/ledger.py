@@ -1,20 +1,29 @@
 """Everything countable, in one place: a cumulative store that a call updates once and that is read at collection.
 
 One update costs well under a microsecond, where an OpenTelemetry counter costs six; so counters and gauges are observed
-from here, and only distributions are recorded call by call.
+from here, and only distributions are recorded call by call. The Prometheus pages of the dialects are made of nothing
+else: `Ledger.state`.
+
+    Lane    what calls share at their start, as the canonical metrics tell them apart: how many are in flight
+    Track   the calls of a lane with the same endpoint and the same labels, which only dialects show
+    Cell    the calls of a track that ended alike: the totals
+    Row     the totals of all cells of one canonical series
 """
 
 from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
 from threading import RLock
 from typing import Any, TypeAlias
 
 from opentelemetry.util.types import AttributeValue
 
 from otel_llm.call import Call
+from otel_llm.errors import Failure, failure
+from otel_llm.state import Columns, Facts, State, Totals, beyond, rebucketed
 from otel_llm.wire.headers import rate_limits
 
 Key: TypeAlias = tuple[object, ...]
@@ -22,24 +31,16 @@ Key: TypeAlias = tuple[object, ...]
 
 OVERFLOW: Key = ()
 """Key of the one series that stands for all beyond the cap."""
+_AT_ONCE = 64
+"""Cells that are copied before calls get their turn again."""
 
 
-class Row:
-    """Running totals of the calls that share their attributes; None is what no server ever sent."""
+class Tokens:
+    """Running totals of what calls used; None is what no server ever sent."""
 
-    __slots__ = (
-        "cache_read",
-        "cache_write",
-        "calls",
-        "input",
-        "modalities",
-        "output",
-        "reasoning",
-        "retries",
-    )
+    __slots__ = ("cache_read", "cache_write", "input", "modalities", "output", "reasoning", "retries")
 
     def __init__(self) -> None:
-        self.calls = 0
         self.input: int | None = None
         self.output: int | None = None
         self.cache_read: int | None = None
@@ -49,19 +50,89 @@ class Row:
         self.retries: dict[str, int] | None = None
 
 
+class Row(Tokens):
+    """Totals of all calls of one canonical series."""
+
+    __slots__ = ("calls",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def add(self, cell: Cell) -> None:
+        """Add the totals of a cell."""
+        self.calls += sum(cell.counts)
+        self.input = _plus(self.input, cell.input)
+        self.output = _plus(self.output, cell.output)
+        self.cache_read = _plus(self.cache_read, cell.cache_read)
+        self.cache_write = _plus(self.cache_write, cell.cache_write)
+        self.reasoning = _plus(self.reasoning, cell.reasoning)
+        if cell.modalities:
+            self.modalities = _added(self.modalities, cell.modalities)
+        if cell.retries:
+            self.retries = _added(self.retries, cell.retries)
+
+
+class Cell(Tokens):
+    """Running totals of the calls of one canonical series that dialects show in the same way."""
+
+    __slots__ = ("counts", "distributions", "facts", "last", "load", "seconds", "series")
+
+    def __init__(self, series: Key, facts: Facts | None, buckets: int) -> None:
+        super().__init__()
+        self.series = series
+        """The canonical series, or `OVERFLOW`."""
+        self.facts = facts
+        """None where no dialect counts these calls, since they run no model."""
+        self.seconds = 0.0
+        self.counts = [0] * buckets
+        self.load: tuple[float, float] | None = None
+        """Seconds in which the model was loaded, and when that was told."""
+        self.last: tuple[int, float, float] | None = None
+        """Output tokens, seconds in which they came, and when that was."""
+        self.distributions: dict[str, list[Any]] | None = None
+
+    def totals(self) -> Totals:
+        """Return a copy."""
+        tokens, seconds, at = self.last or (0, 0.0, 0.0)
+        load, load_at = self.load or (None, 0.0)
+        return Totals(
+            sum(self.counts),
+            self.seconds,
+            self.counts.copy(),
+            self.input,
+            self.output,
+            self.cache_read,
+            self.cache_write,
+            self.reasoning,
+            tokens / seconds if tokens and seconds > 0 else None,
+            load,
+            at,
+            load_at,
+            {name: (kept[0].copy(), kept[1]) for name, kept in (self.distributions or {}).items()},
+        )
+
+
 class Lane:
     """What the calls share that are alike at their start: how many are in flight, what headroom was told."""
 
-    __slots__ = ("_rate_limits", "active", "headers", "key", "span")
+    __slots__ = ("_rate_limits", "folded", "headers", "key", "span", "tracks")
 
     def __init__(self, key: Key) -> None:
         self.key = key
-        self.active = 0
+        self.tracks: list[Track] = []
+        self.folded: Track | None = None
+        """Where the calls are counted whose endpoint or labels are beyond the cap."""
         self.headers: Any = None
         """Headers of the last answer, read when somebody asks."""
         self.span: tuple[str, Mapping[str, AttributeValue]] | None = None
         """Name and first attributes of their spans, kept by the sink that makes them."""
         self._rate_limits: dict[str, int] = {}
+
+    @property
+    def active(self) -> int:
+        """How many of its calls are in flight."""
+        return sum([len(track.flight) for track in self.tracks])
 
     def rate_limits(self) -> Mapping[str, int]:
         """Return the headroom last told, by the metric that shows it."""
@@ -71,29 +142,92 @@ class Lane:
         return self._rate_limits
 
 
+class Track:
+    """The calls of a lane with the same endpoint and labels."""
+
+    __slots__ = ("cells", "facts", "flight", "lane")
+
+    def __init__(self, lane: Lane, facts: Facts | None) -> None:
+        self.lane = lane
+        self.facts = facts
+        """None where no dialect counts these calls."""
+        self.flight: list[None] = []
+        """As long as calls are in flight: it grows and shrinks in one step of the interpreter, without the lock."""
+        self.cells: dict[Key, Cell] = {}
+        lane.tracks.append(self)
+
+
 class Ledger:
     """Totals by attributes, and the present state by what is known at the start of a call.
 
-    Of both there are at most *max_series* and one for all beyond.
+    Args:
+        max_series: how many there are of each at most, and one for all beyond.
+        columns: what the dialects want to be kept.
     """
 
-    def __init__(self, max_series: int) -> None:
+    def __init__(self, max_series: int, columns: Columns | None = None) -> None:
         self.max_series = max_series
-        self.rows: dict[Key, Row] = {}
         self.lanes: dict[Key, Lane] = {}
+        self.folded = 0
+        """Calls that are counted beyond the cap."""
+        self._tracks: dict[Key, Track] = {}
+        self._cells: list[Cell] = []
+        self._folded_cells: dict[Key, Cell] = {}
+        self._series: dict[Key, Key] = {}
+        self._rows: dict[Key, Row] | None = None
         # One thread can come here twice: a signal handler may make a call in the middle of another.
         self._lock = RLock()
+        self.columns = columns or Columns()
+        self._bounds = self.columns.bounds["duration"]
+        self.keep(self.columns)
         _ledgers.add(self)
+
+    def keep(self, columns: Columns) -> None:
+        """Keep what the dialects want from now on; buckets that become finer hold what they held at their upper end."""
+        with self._lock:
+            for cell in self._cells:
+                cell.counts = rebucketed(cell.counts, self._bounds, columns.bounds["duration"])
+                for name, kept in list((cell.distributions or {}).items()):
+                    if name in columns.bounds:
+                        kept[0] = rebucketed(kept[0], self.columns.bounds[name], columns.bounds[name])
+                    elif cell.distributions is not None:
+                        del cell.distributions[name]
+            self.columns = columns
+            self._bounds = columns.bounds["duration"]
+            self._buckets = len(self._bounds) + 1
+            self._labels = columns.labels
+            self._loads = "load_duration" in columns.bounds
+            self._others = tuple([(name, _COLUMNS[name]) for name in columns.bounds if name in _COLUMNS])
+
+    def clear(self) -> None:
+        """Forget everything, in a forked child whose parent goes on counting what it has counted."""
+        with self._lock:
+            self.lanes, self._tracks, self._series = {}, {}, {}
+            self._cells, self._folded_cells = [], {}
+            self.folded = 0
+            self._rows = None
 
     def begin(self, call: Call) -> None:
         """Count the call as in flight."""
-        key: Key = (call.operation, call.provider, call.request_model, call.server_address, call.server_port)
-        with self._lock:
-            lane = self.lanes.get(key)
-            if lane is None:
-                lane = self._new_lane(key)
-            lane.active += 1
-        call.lane = lane
+        labels = call.labels
+        key: Key = (
+            call.operation,
+            call.provider,
+            call.request_model,
+            call.server_address,
+            call.server_port,
+            call.base_url,
+            call.endpoint,
+            call.image,
+            call.runs_model,
+            None if labels is None else labels.among(self._labels),
+        )
+        track = self._tracks.get(key)
+        if track is None:
+            with self._lock:
+                track = self._new_track(key)
+        track.flight.append(None)
+        call.track = track
 
     def forget_spans(self) -> None:
         """Forget how spans of calls begin; another sink may begin them otherwise."""
@@ -102,67 +236,193 @@ class Ledger:
 
     def leave(self, call: Call) -> None:
         """Count the call as no longer in flight, and as nothing else."""
-        lane = call.lane
-        if lane is not None:
-            with self._lock:
-                lane.active -= 1
+        if call.track is not None and call.track.flight:
+            call.track.flight.pop()
 
     def place(self, call: Call) -> None:
-        """Give the call its lane, and count it nowhere."""
-        key: Key = (call.operation, call.provider, call.request_model, call.server_address, call.server_port)
-        lane = self.lanes.get(key)
-        if lane is None:
-            with self._lock:
-                lane = self._new_lane(key)
-        call.lane = lane
+        """Give the call its track, and count it nowhere."""
+        self.begin(call)
+        self.leave(call)
 
     def end(self, call: Call) -> None:
-        """Count the call as no longer in flight and add it to its row."""
-        key = call.series
-        lane = call.lane
+        """Count the call as no longer in flight and add it to its cell."""
+        series = call.series
+        if call.error_type is not None or not call.runs_model:
+            series = self._ended(call)
+        track = call.track
+        if track is None:
+            self.begin(call)
+            track = call.track
+            assert track is not None
         with self._lock:
-            if lane is not None:
-                lane.active -= 1
-                if call.response_headers is not None:
-                    lane.headers = call.response_headers
-            row = self.rows.get(key)
-            if row is None:
-                row = self._new_row(key)
-            row.calls += 1
+            if track.flight:
+                track.flight.pop()
+            if call.response_headers is not None:
+                track.lane.headers = call.response_headers
+            cell = track.cells.get(series)
+            if cell is None:
+                cell = self._new_cell(track, series, call)
+            self._rows = None
+            seconds = call.ended_at - call.started_at
+            cell.seconds += seconds
+            cell.counts[bisect_left(self._bounds, seconds)] += 1
             tokens = call.input_tokens
             if tokens is not None:
-                row.input = (row.input or 0) + tokens
+                cell.input = tokens + (cell.input or 0)
             tokens = call.output_tokens
             if tokens is not None:
-                row.output = (row.output or 0) + tokens
+                cell.output = tokens + (cell.output or 0)
+                if tokens:
+                    cell.last = tokens, seconds, call.ended_at
             tokens = call.cache_read_tokens
             if tokens is not None:
-                row.cache_read = (row.cache_read or 0) + tokens
-            tokens = call.cache_write_tokens
-            if tokens is not None:
-                row.cache_write = (row.cache_write or 0) + tokens
+                cell.cache_read = tokens + (cell.cache_read or 0)
             tokens = call.reasoning_tokens
             if tokens is not None:
-                row.reasoning = (row.reasoning or 0) + tokens
+                cell.reasoning = tokens + (cell.reasoning or 0)
+            if call.cache_write_tokens is not None:
+                cell.cache_write = call.cache_write_tokens + (cell.cache_write or 0)
             if call.modality_tokens:
-                row.modalities = _added(row.modalities, call.modality_tokens)
-            for reason in call.retry_reasons:
-                row.retries = _added(row.retries, {reason: 1})
+                cell.modalities = _added(cell.modalities, call.modality_tokens)
+            if call.server_times is not None:
+                self._take_server_times(cell, call)
+            if call.retry_reasons:
+                for reason in call.retry_reasons:
+                    cell.retries = _added(cell.retries, {reason: 1})
+            if self._others:
+                for name, column in self._others:
+                    value = column(call)
+                    if value is not None:
+                        self._distribute(cell, name, value)
+
+    def _ended(self, call: Call) -> Key:
+        """Return by what cells of calls are told apart that failed, or that no dialect counts."""
+        if not call.runs_model:
+            return call.series, None
+        assert call.error_type is not None
+        labels = () if call.labels is None else call.labels.items()
+        among = self.columns.failure_labels
+        extra = tuple(sorted([label for label in labels if label[0] in among])) if labels and among else ()
+        return call.series, failure(call.error_type, call.error), extra
+
+    def _take_server_times(self, cell: Cell, call: Call) -> None:
+        load = call.load_seconds
+        if load is not None:
+            cell.load = load, call.ended_at
+            if self._loads:
+                self._distribute(cell, "load_duration", load)
+        seconds = call.generation_seconds
+        if call.output_tokens and seconds:
+            cell.last = call.output_tokens, seconds, call.ended_at
+
+    def _distribute(self, cell: Cell, name: str, value: float) -> None:
+        bounds = self.columns.bounds[name]
+        if cell.distributions is None:
+            cell.distributions = {}
+        kept = cell.distributions.get(name)
+        if kept is None:
+            kept = cell.distributions[name] = [[0] * (len(bounds) + 1), 0.0]
+        kept[0][bisect_left(bounds, value)] += 1
+        kept[1] += value
+
+    def _new_track(self, key: Key) -> Track:
+        lane = self.lanes.get(key[:5]) or self._new_lane(key[:5])
+        operation, provider, model, address, port, base_url, endpoint, image, runs_model, labels = key
+        if lane.key == OVERFLOW or len(self._tracks) >= self.max_series:
+            if lane.folded is None:
+                lane.folded = Track(lane, beyond(None, ()))
+            return lane.folded
+        facts: Any = (operation, provider, model, None, address, port, base_url, endpoint, image, labels or ())
+        return self._tracks.setdefault(key, Track(lane, Facts(*facts) if runs_model else None))
 
     def _new_lane(self, key: Key) -> Lane:
         if len(self.lanes) >= self.max_series:
             key = OVERFLOW
         return self.lanes.setdefault(key, Lane(key))
 
-    def _new_row(self, key: Key) -> Row:
-        if len(self.rows) >= self.max_series:
-            key = OVERFLOW
-        return self.rows.setdefault(key, Row())
+    def _new_cell(self, track: Track, key: Key, call: Call) -> Cell:
+        ended = () if key is call.series else key[1:]
+        series = self._series.get(call.series)
+        if series is None:
+            series = call.series if len(self._series) < self.max_series else OVERFLOW
+            if series != OVERFLOW:
+                self._series[series] = series
+        failed: Any = ended[0] if ended else None
+        extra: Any = ended[1] if len(ended) > 1 else ()
+        facts = None
+        folds = series == OVERFLOW or track is track.lane.folded or len(self._cells) >= self.max_series
+        if call.runs_model:
+            facts = beyond(failed, extra) if folds else self._facts(track, call, failed, extra)
+        if not folds:
+            cell = track.cells[key] = Cell(series, facts, self._buckets)
+            self._cells.append(cell)
+            return cell
+        self.folded += 1
+        folded: Key = (series, facts)
+        known = self._folded_cells.get(folded)
+        if known is None:
+            known = self._folded_cells[folded] = Cell(series, facts, self._buckets)
+        return known
+
+    def _facts(self, track: Track, call: Call, failed: Failure | None, extra: tuple[tuple[str, str], ...]) -> Facts:
+        """Return the facts of a call that has ended; what it told of itself at first may have changed since."""
+        first = track.facts
+        labels = () if first is None else first.labels
+        return Facts(
+            call.operation,
+            call.provider,
+            call.request_model,
+            call.response_model,
+            call.server_address,
+            call.server_port,
+            call.base_url,
+            call.endpoint,
+            call.image,
+            tuple(sorted({*labels, *extra})) if extra else labels,
+            failed,
+        )
+
+    @property
+    def rows(self) -> dict[Key, Row]:
+        """The totals by canonical series."""
+        return dict(self.snapshot())
 
     def snapshot(self) -> list[tuple[Key, Row]]:
-        """Return the rows as they are now, in the order in which they came."""
+        """Return the totals by canonical series as they are now, in the order in which they came; not to be changed."""
         with self._lock:
-            return list(self.rows.items())
+            rows = self._rows
+            if rows is None:
+                rows = self._rows = {}
+                for cell in (*self._cells, *self._folded_cells.values()):
+                    rows.setdefault(cell.series, Row()).add(cell)
+        return list(rows.items())
+
+    def state(self, labels: Mapping[str, str], service_name: str) -> State:
+        """Return a copy of everything that dialects show; calls that end meanwhile wait for a few cells at most."""
+        cells: list[tuple[Facts, Totals]] = []
+        with self._lock:
+            tracks = [*self._tracks.values(), *filter(None, (lane.folded for lane in self.lanes.values()))]
+            active = [(track.facts, len(track.flight)) for track in tracks if track.facts is not None]
+            known = [cell for cell in (*self._cells, *self._folded_cells.values()) if cell.facts is not None]
+            columns = self.columns
+        for start in range(0, len(known), _AT_ONCE):
+            with self._lock:
+                for cell in known[start : start + _AT_ONCE]:
+                    if cell.facts is not None:
+                        cells.append((cell.facts, cell.totals()))
+        return State(columns.bounds, active, cells, labels, service_name)
+
+
+_COLUMNS: Mapping[str, Callable[[Call], float | None]] = {
+    "time_to_first_chunk": lambda call: call.time_to_first_chunk,
+    "input_tokens": lambda call: call.input_tokens,
+    "output_tokens": lambda call: call.output_tokens,
+}
+"""Columns of which a distribution is kept only where a dialect asks for it."""
+
+
+def _plus(total: int | None, more: int | None) -> int | None:
+    return total if more is None else more + (total or 0)
 
 
 def _added(totals: dict[str, int] | None, more: dict[str, int]) -> dict[str, int]:
@@ -180,7 +440,8 @@ def _renew_locks() -> None:
     for ledger in _ledgers:
         ledger._lock = RLock()
         for lane in ledger.lanes.values():
-            lane.active = 0
+            for track in lane.tracks:
+                track.flight.clear()
 
 
 if hasattr(os, "register_at_fork"):

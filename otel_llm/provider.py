@@ -6,14 +6,25 @@ import os
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from otel_llm.wire.fields import clean
 from otel_llm_semconv.environment import OLLAMA_HOST
 from otel_llm_semconv.providers import HOST_RULES, PROVIDER_PORTS, Provider
 
 DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
 """The port of a URL without one, by its scheme; source: RFC 9110, section 4.2."""
+_WEBSOCKETS = {"ws": "http", "wss": "https"}
 _OLLAMA_PORTS = {**DEFAULT_PORTS, "": 11434}
 _HERE = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "::"})
 """Names of this machine: a server that listens everywhere is reached by any of them."""
+
+
+def base_url_of(scheme: str, host: str | None, port: int | None, path: str = "") -> str | None:
+    """Return a base URL as a user writes it, without the port that its scheme has anyway; None without a host."""
+    if not host:
+        return None
+    host = clean(f"[{host}]" if ":" in host else host)
+    shown = "" if port in (None, DEFAULT_PORTS.get(_WEBSOCKETS.get(scheme, scheme))) else f":{port}"
+    return f"{scheme}://{host}{shown}{path}"
 
 
 def provider_of(host: str | None, port: int | None, default: str) -> str:

@@ -6,16 +6,16 @@ import atexit
 import gc
 import logging
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points, version
 from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from otel_llm import config, exporters, sdk
+from otel_llm import config, context, exporters, sdk, serving
 from otel_llm.audience import is_proxy
 from otel_llm.config import CallHook, Capture, ContentHook, Settings
 from otel_llm.faults import guarded
@@ -27,7 +27,6 @@ from otel_llm.sinks.spans import Spans
 from otel_llm.streams import end_open
 from otel_llm.telemetry import Telemetry
 from otel_llm_semconv import SCHEMA_URL
-from otel_llm_semconv import environment as variables
 
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
     from otel_llm.http_rules import HttpRules
-    from otel_llm.prometheus.server import Page
 
 logger = logging.getLogger("otel_llm")
 
@@ -44,10 +42,13 @@ SCOPE = "otel_llm"
 INSTRUMENTORS = "otel_llm_instrumentor"
 """Entry point group of the instrumentors."""
 
+THREADING = "threading"
+"""Entry point of contrib's instrumentor of threads."""
+
 _lock = RLock()
+_threads: Any = None
+"""Contrib's instrumentor of threads, where we switched it on."""
 _handle: Handle | None = None
-_page: Page | None = None
-"""The page that `instrument()` serves; closed by `uninstrument()`."""
 _ledgers: WeakKeyDictionary[Any, tuple[Ledger, set[str]]] = WeakKeyDictionary()
 """For each meter provider its ledger, and the names of what is observed from it: they go on when we come back."""
 
@@ -68,12 +69,7 @@ class Handle:
     @property
     def url(self) -> str | None:
         """Where the Prometheus page is served, or None."""
-        return _url(self._providers)
-
-    @property
-    def _without_page(self) -> bool:
-        """Whether the environment, and no provider of the application's, is why there is no page."""
-        return self._providers is None or sdk.built_here(self._providers.meter)
+        return serving.url(None if self._providers is None else self._providers.meter)
 
     def flush(self, timeout_millis: int = 10_000) -> None:
         """End what is overdue and send out what waits to be sent; what cannot be sent is told in the log."""
@@ -123,6 +119,9 @@ def instrument(
     inject_usage: bool | None = None,
     http_rules: HttpRules | None = None,
     http_spans: bool | None = None,
+    dialects: Iterable[str] | None = None,
+    baggage_labels: Iterable[str] | None = None,
+    multiproc_dir: str | os.PathLike[str] | None = None,
     content_hook: ContentHook | None = None,
     call_hook: CallHook | None = None,
 ) -> Handle:
@@ -141,13 +140,19 @@ def instrument(
             ``OTEL_EXPORTER_PROMETHEUS_HOST``/``PORT`` (localhost:9464).
         semconv: metric vocabulary: ``released`` (default), ``latest`` or ``both``; ``OTEL_LLM_SEMCONV``.
         max_series: most label sets of one metric, 2000 by default; ``OTEL_LLM_MAX_SERIES``.
-        labels: labels of every call; ``OTEL_LLM_LABELS``.
+        labels: labels of every call, beneath those of `otel_llm.labels`; ``OTEL_LLM_LABELS``.
         inject_usage: whether to ask OpenAI's servers for the token counts of streams, and to hide the chunk that brings
             them from the caller; ``OTEL_LLM_OPENAI_INJECT_USAGE``.
         http_rules: which requests of `httpx` and `httpx2` are LLM calls, besides those that are recognised: the path
             of a TOML file, or its rules as a list of mappings; ``OTEL_LLM_HTTP_RULES``.
         http_spans: whether the HTTP requests inside LLM calls have spans and metrics of their own, as by default;
             ``OTEL_LLM_HTTP_SPANS``.
+        dialects: what the page shows beside the canonical families: names of dialects that come with us, and paths of
+            TOML files; ``OTEL_LLM_DIALECTS``.
+        baggage_labels: names of labels that travel as OpenTelemetry baggage, out of this process and into it;
+            ``OTEL_LLM_BAGGAGE_LABELS``.
+        multiproc_dir: directory in which the workers of one application share their metrics, so that the page of each
+            shows the sum; found by itself under gunicorn and uvicorn; ``OTEL_LLM_MULTIPROC_DIR``.
         content_hook: sees captured content before it is recorded, and returns what may be kept of it.
         call_hook: sees each finished `Call`; may add span attributes to it, or drop it.
 
@@ -167,6 +172,7 @@ def instrument(
         "labels": labels,
         "inject_usage": inject_usage,
         "http_spans": http_spans,
+        "multiproc_dir": multiproc_dir,
         "content_hook": content_hook,
         "call_hook": call_hook,
     }
@@ -178,19 +184,26 @@ def instrument(
             inject_usage=inject_usage,
             http_rules=http_rules,
             http_spans=http_spans,
+            dialects=dialects,
+            baggage_labels=baggage_labels,
+            multiproc_dir=multiproc_dir,
             content_hook=content_hook,
             call_hook=call_hook,
         )
         asked["http_rules"] = None if http_rules is None else settings.http_rules
+        asked["dialects"] = None if dialects is None else settings.dialects
+        asked["baggage_labels"] = None if baggage_labels is None else settings.baggage_labels
         config.check_providers(
             tracer_provider=tracer_provider, meter_provider=meter_provider, logger_provider=logger_provider
         )
-        bind = _address(serve)
+        bind = serving.address(serve)
         if _handle is not None:
             return _again(_handle, asked)
-        if config.disabled():
+        serving.switched_off = config.disabled()
+        if serving.switched_off:
             _handle = Handle(None, None, asked)
             return _handle
+        serving.expect(settings)
         providers = sdk.find_or_build(
             tracer_provider,
             meter_provider,
@@ -200,11 +213,11 @@ def instrument(
             max_series=settings.max_series,
         )
         built = sdk.built_here(providers.meter)
-        if isinstance(serve, str) or _url(providers) is None:
+        if isinstance(serve, str) or serving.url(providers.meter) is None:
             if bind is not None:
-                _serve(providers.meter, bind, settings)
+                serving.open_page(providers.meter, bind, settings)
             elif serve is None and built:
-                _serve_by_default(providers.meter)
+                serving.open_default_page(providers.meter)
         telemetry = _start(settings, providers)
         _handle = Handle(telemetry, providers, asked)
         with sdk.stable_http_names() if built else nullcontext():
@@ -214,7 +227,7 @@ def instrument(
 
 def uninstrument() -> None:
     """Turn everything off and give every original object back; does nothing where nothing is on."""
-    global _handle, _page
+    global _handle
     with _lock:
         handle, _handle = _handle, None
         if handle is None:
@@ -225,9 +238,9 @@ def uninstrument() -> None:
         handle.flush()
         if handle._providers is not None:
             sdk.release_readers(handle._providers.meter)
-        page, _page = _page, None
-        if page is not None:
-            page.close()
+        context.carry(frozenset())
+        _switch_threads_off()
+        serving.close_page()
 
 
 def instrumented() -> bool:
@@ -268,33 +281,6 @@ def join(
         return telemetry
 
 
-def generate_latest(dialect: str | None = None) -> bytes:
-    """Return the Prometheus page, in text format 0.0.4; empty where the environment switched metrics or all of it off.
-
-    Args:
-        dialect: None for the canonical page; no other is there yet.
-
-    Raises:
-        RuntimeError: the meter provider is the application's own and has no Prometheus reader.
-        ValueError: the dialect is not known.
-    """
-    if dialect is not None:
-        raise ValueError(f"dialect={dialect!r}: expected None, the canonical page")
-    from prometheus_client import exposition
-
-    from otel_llm.prometheus.reader import shown_registry
-
-    registry = shown_registry()
-    if registry is None:
-        if _handle is not None and _handle._without_page:
-            return b""
-        raise RuntimeError(
-            "no Prometheus reader: call otel_llm.instrument() without a meter_provider of your own, pass serve=True, "
-            "or add otel_llm.prometheus.PrometheusReader() to your MeterProvider"
-        )
-    return exposition.generate_latest(registry)
-
-
 def _again(handle: Handle, asked: Mapping[str, object]) -> Handle:
     """Return the handle that is there already, and tell what it does not have of what is asked."""
     differing = handle._differs(asked)
@@ -315,6 +301,8 @@ def _start(settings: Settings, providers: Providers) -> Telemetry:
     release = version("otel-llm")
     meter = providers.meter.get_meter(SCOPE, release, SCHEMA_URL)
     ledger, observed = _ledger_of(providers.meter, settings)
+    context.carry(settings.baggage_labels)
+    serving.begin(ledger, settings, providers.meter)
     ledger.forget_spans()
     observe(meter, ledger, settings, observed)
     events = None
@@ -333,6 +321,7 @@ def _start(settings: Settings, providers: Providers) -> Telemetry:
         events,
         tracer_provider=providers.tracer,
         meter_provider=providers.meter,
+        served=bool(settings.dialects) or serving.url(providers.meter) is not None,
     )
 
 
@@ -342,7 +331,12 @@ def _ledger_of(meter_provider: MeterProvider, settings: Settings) -> tuple[Ledge
     if known is None and meter_provider is sdk.global_meter_provider():
         # What was observed by way of the proxy goes on behind it.
         known = next((known for proxy, known in _ledgers.items() if is_proxy(proxy)), None)
-    known = _ledgers[meter_provider] = known or (Ledger(settings.max_series), set[str]())
+    columns = serving.columns(settings, meter_provider)
+    if known is None:
+        known = Ledger(settings.max_series, columns), set[str]()
+    elif known[0].columns != columns:
+        known[0].keep(columns)
+    _ledgers[meter_provider] = known
     return known
 
 
@@ -353,11 +347,31 @@ def _switch_on(telemetry: Telemetry) -> None:
     for instrumentor in _load(wanted):
         if not instrumentor.is_instrumented_by_opentelemetry:
             _switch_on_one(instrumentor, telemetry)
+    if THREADING not in off and "*" not in off:
+        _switch_threads_on()
 
 
 @guarded
 def _switch_on_one(instrumentor: Any, telemetry: Telemetry) -> None:
     instrumentor.instrument(telemetry=telemetry, skip_dep_check=True)
+
+
+@guarded
+def _switch_threads_on() -> None:
+    """Have threads go on in the context in which they were started, with its labels and its span."""
+    global _threads
+    instrumentor: Any = import_module("opentelemetry.instrumentation.threading").ThreadingInstrumentor()
+    if not instrumentor.is_instrumented_by_opentelemetry:
+        instrumentor.instrument()
+        _threads = instrumentor
+
+
+@guarded
+def _switch_threads_off() -> None:
+    global _threads
+    instrumentor, _threads = _threads, None
+    if instrumentor is not None:
+        instrumentor.uninstrument()
 
 
 @guarded
@@ -372,62 +386,6 @@ def _load(entries: Iterable[EntryPoint]) -> Iterator[Any]:
             yield entry.load()()
         except Exception:
             logger.exception("otel_llm: the instrumentor %s cannot be loaded", entry.name)
-
-
-def _address(serve: bool | str | None) -> tuple[str, int] | None:
-    """Return where the caller wants the page; None where that is left to us, or is nowhere.
-
-    What the environment says of it is checked here too, while nothing is built.
-    """
-    if serve is False or (serve is None and not os.environ.get(variables.OTEL_EXPORTER_PROMETHEUS_PORT)):
-        return None
-    if serve is not None and serve is not True and not isinstance(serve, str):
-        raise TypeError(f'serve must be True, False, None or "host:port", not {type(serve).__name__}')
-    from otel_llm.prometheus.server import address
-
-    where = address(serve if isinstance(serve, str) else None)
-    return None if serve is None else where
-
-
-def _serve(meter_provider: Any, bind: tuple[str, int], settings: Settings) -> None:
-    """Serve the page where the caller wants it, and give the provider a reader for it, if it has none."""
-    global _page
-    from otel_llm.prometheus.reader import PrometheusReader
-    from otel_llm.prometheus.server import start
-
-    readers = sdk.prometheus_readers(meter_provider)
-    if readers:
-        _page = start(bind, readers[0]._registry, explicit=True)
-        return
-    if not hasattr(meter_provider, "add_metric_reader"):
-        raise ValueError(f"serve: the meter provider, a {type(meter_provider).__name__}, takes no metric reader")
-    reader = PrometheusReader(max_series=settings.max_series)
-    try:
-        _page = start(bind, reader._registry, explicit=True)
-    except OSError:
-        reader.shutdown()
-        raise
-    sdk.add_reader(meter_provider, reader)
-
-
-def _serve_by_default(meter_provider: Any) -> None:
-    """Serve the page of a provider that we built, if it has one; an address that is taken is told in the log."""
-    global _page
-    readers = sdk.prometheus_readers(meter_provider)
-    if readers:
-        from otel_llm.prometheus.server import address, start
-
-        _page = start(address(None), readers[0]._registry, explicit=False)
-
-
-def _url(providers: Providers | None) -> str | None:
-    """Return where the page is: ours, that of a reader from the environment, or that of upstream's reader."""
-    server = sys.modules.get("otel_llm.prometheus.server")
-    for page in (_page, None if server is None else server.environment_page):
-        # A page is closed by a fork, and by the shutdown of the reader that opened it.
-        if page is not None and page._server is not None:
-            return page.url
-    return None if providers is None else sdk.upstream_page(providers.meter)
 
 
 @guarded

@@ -14,6 +14,7 @@ from opentelemetry import metrics, trace
 from otel_llm import config, exporters
 from otel_llm.audience import is_proxy
 from otel_llm.faults import guarded
+from otel_llm_semconv import attributes as names
 from otel_llm_semconv import environment as variables
 
 if TYPE_CHECKING:
@@ -223,11 +224,21 @@ def release_readers(provider: object) -> None:
             reader._registry.register(upstreams)
 
 
+def service_name(provider: object) -> str:
+    """Return ``service.name`` of the resource of a meter provider, else what the environment says it is."""
+    resource = getattr(getattr(provider, "_sdk_config", None), "resource", None)
+    if resource is None:
+        from opentelemetry.sdk.resources import Resource
+
+        resource = Resource.create()
+    return str(resource.attributes.get(names.SERVICE_NAME, ""))
+
+
 def upstream_page(provider: object) -> str | None:
     """Return where upstream's reader from the environment serves the page of a provider."""
     for reader in prometheus_readers(provider):
         if type(reader).__name__ == "_AutoPrometheusMetricReader":
-            from otel_llm.prometheus.server import address
+            from otel_llm.prometheus.web.server import address
 
             host, port = address(None)
             return f"http://{host}:{port}/metrics"

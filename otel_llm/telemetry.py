@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
@@ -15,7 +15,7 @@ from otel_llm import faults, overdue
 from otel_llm.audience import is_proxy, no_points, no_spans, nothing_set
 from otel_llm.call import Call
 from otel_llm.config import Capture, Content, Settings
-from otel_llm.context import current_attributes, current_labels
+from otel_llm.context import ATTRIBUTES_KEY, current_context, labels_of
 from otel_llm.errors import error_message, error_type
 from otel_llm.ledger import Ledger
 from otel_llm.sinks.metrics import Metrics
@@ -56,13 +56,14 @@ class Telemetry:
         *,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
+        served: bool = False,
     ) -> None:
         self.settings = settings
         self.tracer_provider = tracer_provider
         self.meter_provider = meter_provider
         self.ledger = ledger
         self._hooked = settings.content_hook is not None or settings.call_hook is not None
-        watched = self._hooked or events is not None
+        watched = self._hooked or events is not None or served
         self.asleep = not watched and no_spans(tracer_provider) and no_points(meter_provider)
         """Whether nobody listened so far; ask `wakes` before a call."""
         self._by_proxy = is_proxy(meter_provider) and isinstance(tracer_provider, ProxyTracerProvider)
@@ -99,10 +100,14 @@ class Telemetry:
         call.started_at_ns = time.time_ns()
         call.started_at = time.perf_counter()
         try:
-            call.labels = current_labels.get()
-            attributes = current_attributes.get()
-            if attributes:
-                call.attributes.update(attributes)
+            context = call.context
+            if context is None:
+                context = current_context.get()
+            if context:
+                call.labels = labels_of(context)
+                attributes: Any = context.get(ATTRIBUTES_KEY)
+                if attributes:
+                    call.attributes.update(attributes)
             if self.only_spans and not call.covered.span:
                 self._begin_for_its_span(call)
                 return

@@ -61,11 +61,15 @@ def test_public_surface() -> None:
     assert [
         "Call",
         "Content",
+        "DialectCollector",
         "Handle",
         "attributes",
         "generate_latest",
         "instrument",
         "labels",
+        "make_asgi_app",
+        "make_wsgi_app",
+        "serve_metrics",
         "uninstrument",
     ] == otel_llm.__all__
     for name in otel_llm.__all__:
@@ -81,6 +85,7 @@ def test_core_dependencies_stay_few() -> None:
         "opentelemetry-sdk",
         "opentelemetry-instrumentation",
         "opentelemetry-instrumentation-httpx",
+        "opentelemetry-instrumentation-threading",
         "opentelemetry-exporter-prometheus",
         "prometheus_client",
         "wrapt",

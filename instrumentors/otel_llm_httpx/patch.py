@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from opentelemetry import context as context_api
 
 from otel_llm.context import current_context
-from otel_llm.exchange import Exchange, Server, owner
+from otel_llm.exchange import Exchange, owner
 from otel_llm.faults import fault
 from otel_llm.foreign import covered_by_any
 from otel_llm.patching import Patches
@@ -86,7 +86,8 @@ def _begin(patches: Patches, telemetry: Telemetry, rules: Rules) -> Begin:
         exchange = HttpExchange()
         exchange.telemetry = telemetry
         try:
-            exchange.begin(match.format, Server(match.provider, match.host, match.port), match.body, raw=True)
+            format, server, endpoint, body, image = match
+            exchange.begin(format, server, endpoint, body, raw=True, image=image)
         except Exception:
             fault("begin")
         except BaseException as error:

@@ -9,15 +9,18 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from otel_llm.bodies.excerpt import outline
 from otel_llm.bodies.form import fields_of_bytes, fields_of_stream
+from otel_llm.exchange import Server
 from otel_llm.http_rules import HttpRule
-from otel_llm.provider import DEFAULT_PORTS, provider_of
+from otel_llm.provider import DEFAULT_PORTS, base_url_of, provider_of
 from otel_llm.wire.fields import fields, items
 from otel_llm.wire.format import Format
 from otel_llm.wire.formats import format_of, provider_by_format
+from otel_llm.wire.images import written
+from otel_llm.wire.openai_paths import ID
 from otel_llm_semconv.providers import Provider
 
 
@@ -103,17 +106,27 @@ _DIALECTS = {
 }
 """Formats of providers who say more than the API that they speak."""
 _DEPLOYMENT = re.compile(r"/deployments/([^/]+)/")
+_ID = re.compile(r"(?<=/)(?:[0-9]{4,}|[0-9a-fA-F]{16,}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})(?=/|$)")
+"""A segment of a path that names one single thing, such as a project or an account."""
+_MOST = 1024
+_Key: TypeAlias = tuple[str, str, int | None, str, str | None]
+"""Scheme, host and port of a URL, the name of the format, and the provider that a rule names."""
+_servers: dict[_Key, Server] = {}
+_endpoints: dict[str, str] = {}
+"""Paths without their ids."""
 
 
 class Match(NamedTuple):
     """What a request is found to be."""
 
     format: Format
-    provider: str
-    host: str | None
-    port: int | None
+    server: Server
+    endpoint: str
+    """The path, without ids."""
     body: dict[str, Any]
     """The request, with the model where the path tells it; empty where the body cannot be read."""
+    image: bool
+    """Whether a body that is too large to be decoded shows an image."""
 
 
 class _Ending(NamedTuple):
@@ -243,8 +256,9 @@ class Rules:
                 continue
             found = rule.path.fullmatch(path) or rule.path.fullmatch(path.rstrip("/"))
             if found is not None:
-                body = _decode(request, _content(request))
-                return _match(request, path, rule.format, body, found.groupdict().get("model"), rule.provider)
+                content = _content(request)
+                body = _decode(request, content)
+                return _match(request, path, rule.format, content, body, found.groupdict().get("model"), rule.provider)
         return None
 
 
@@ -257,21 +271,47 @@ def _find(endings: tuple[_Ending, ...], request: Any, path: str, content: bytes 
         if (ending.path is None or found is not None) and ending.fits(content, body):
             if ending.streams:
                 body = {**body, "stream": True}
-            return _match(request, path, ending.format, body, None if found is None else found["model"])
+            return _match(request, path, ending.format, content, body, None if found is None else found["model"])
     return None
 
 
 def _match(
-    request: Any, path: str, name: str, body: Mapping[str, Any], model: str | None, provider: str | None = None
+    request: Any,
+    path: str,
+    name: str,
+    content: bytes | None,
+    body: Mapping[str, Any],
+    model: str | None,
+    provider: str | None = None,
 ) -> Match:
     url = request.url
-    host: str | None = url.host or None
-    port: int | None = url.port or DEFAULT_PORTS.get(url.scheme)
+    key: _Key = (url.scheme, url.host, url.port, name, provider)
+    server = _servers.get(key)
+    if server is None:
+        server = _server(key)
+    endpoint = _endpoints.get(path)
+    if endpoint is None:
+        endpoint = _endpoint(path)
     if model is None and "model" not in body and (deployment := _DEPLOYMENT.search(path)) is not None:
         model = deployment[1]
     own = dict(body) if model is None else {**body, "model": model}
-    provider = provider or provider_of(host, port, provider_by_format(name))
-    return Match(format_of(_DIALECTS.get((provider, name), name)), provider, host, port, own)
+    image = content is not None and len(content) > _LARGE and written(content, name.partition(".")[0])
+    return Match(format_of(_DIALECTS.get((server.provider, name), name)), server, endpoint, own, image)
+
+
+def _server(key: _Key) -> Server:
+    scheme, host, port, name, provider = key
+    port = port or DEFAULT_PORTS.get(scheme)
+    provider = provider or provider_of(host or None, port, provider_by_format(name))
+    if len(_servers) >= _MOST:
+        _servers.clear()
+    return _servers.setdefault(key, Server(provider, host or None, port, base_url_of(scheme, host, port)))
+
+
+def _endpoint(path: str) -> str:
+    if len(_endpoints) >= _MOST:
+        _endpoints.clear()
+    return _endpoints.setdefault(path, _ID.sub(ID, path.rstrip("/")))
 
 
 def _content(request: Any) -> bytes | None:

@@ -16,15 +16,15 @@ from urllib.parse import SplitResult, urlsplit
 from otel_llm.exchange import Exchange, Server, current_exchange, owner
 from otel_llm.generators import aopening, opening
 from otel_llm.patching import Make, Patches
-from otel_llm.provider import DEFAULT_PORTS
+from otel_llm.provider import DEFAULT_PORTS, base_url_of
 from otel_llm.shells import aaround, around
 from otel_llm.telemetry import Telemetry
-from otel_llm.wire.ollama import FORMATS, endpoint
+from otel_llm.wire.ollama import FORMATS, endpoint, template_of
 from otel_llm_semconv.providers import Provider
 
 _MOST = 1024
-_known: dict[int, tuple[Any, Server]] = {}
-"""Servers by the identity of the URL object, which is kept so that the identity stays its own."""
+_known: dict[int, tuple[Any, tuple[Server, str]]] = {}
+"""Servers and base paths by the identity of the URL object, which is kept so that the identity stays its own."""
 
 
 def patch(module: ModuleType, patches: Patches, telemetry: Telemetry) -> None:
@@ -44,33 +44,38 @@ def _begin(
     method, path = args[-2:]
     format = FORMATS.get(path)
     body: dict[str, Any] | None = kwargs.get("json")
-    server = _server_of(client)
+    server, above = _server_of(client)
     if format is None or method != "POST":
         path = str(path)
         format = endpoint(method, path)
         if "://" in path:
-            server = _server(urlsplit(path))
+            server, above = _server(urlsplit(path), ""), ""
+        path = template_of(path)
         if not isinstance(body, dict):
             body = {}
         elif "model" not in body:  # ollama 0.3 calls it the name
             body = {**body, "model": body.get("name")}
-    exchange.begin(format, server, body, raw=raw)
+    exchange.begin(format, server, above + path, body, raw=raw)
 
 
-def _server_of(client: Any) -> Server:
+def _server_of(client: Any) -> tuple[Server, str]:
+    """Return whom a client talks to, and the path of its base URL."""
     url = client._client.base_url
     known = _known.get(id(url))
     if known is not None and known[0] is url:
         return known[1]
-    server = _server(urlsplit(str(url)))
+    parts = urlsplit(str(url))
+    above = parts.path.rstrip("/")
+    server = _server(parts, above), above
     if len(_known) >= _MOST:
         _known.clear()
     _known[id(url)] = (url, server)
     return server
 
 
-def _server(url: SplitResult) -> Server:
-    return Server(Provider.OLLAMA, url.hostname, url.port or DEFAULT_PORTS.get(url.scheme))
+def _server(url: SplitResult, path: str) -> Server:
+    port = url.port or DEFAULT_PORTS.get(url.scheme)
+    return Server(Provider.OLLAMA, url.hostname, port, base_url_of(url.scheme, url.hostname, port, path))
 
 
 def _upper(patches: Patches, telemetry: Telemetry) -> Make:

@@ -26,10 +26,11 @@ from otel_llm.wire.openai_endpoints import endpoint
 from otel_llm.wire.openai_paths import template_of
 from otel_llm_openai.family import CLIENTS, Client
 from otel_llm_openai.own_spans import fold
-from otel_llm_openai.server import server_of, server_of_url
+from otel_llm_openai.server import endpoint_of, is_absolute, server_of, server_of_url
 from otel_llm_openai.usage import ask, hide
 
 _RAW_HEADER = "X-Stainless-Raw-Response"
+_UNKNOWN: tuple[Format | None, str] = (None, "")
 _SIMPLE_LOOP = ("_iterator",)
 """Names in the code of an ``__iter__`` that only hands on what ``_iterator`` gives; such a loop can be replaced."""
 _OBSERVED_LOOP = ("_iterator", "_observer", "item")
@@ -64,41 +65,47 @@ def patch(module: ModuleType, patches: Patches, telemetry: Telemetry) -> None:
 def _begins(client: Client) -> Begin:
     """Return what begins a call of a client by the format of its path."""
     provider, formats, _, _, counted_on_request = client
+    known = {url: (format, url.partition("?")[0]) for url, format in formats.items()}
 
     def begin(exchange: Exchange, own: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         options = args[1] if len(args) > 1 else kwargs["options"]
         url: str = options.url
-        format = formats.get(url)
+        format, path = known.get(url, _UNKNOWN)
         body: dict[str, Any] | None = options.json_data
-        server = server_of(own, provider)
+        server, above = server_of(own, provider)
         if format is None or options.method.lower() != "post":
             url = str(url)
-            format, body = _format_of(client, own, options, url)
-            if "://" in url.partition("?")[0]:
-                server = server_of_url(url, provider)
+            format, endpoint, body = _format_of(client, own, options, url)
+            if is_absolute(url):
+                server = server_of_url(own, url, provider)
+        elif above is None:
+            endpoint = endpoint_of(own, path, body)
+        else:
+            endpoint = above + path
         if options.extra_json and isinstance(body, dict):
             body = {**body, **options.extra_json}
         if format is EMBEDDINGS and isinstance(body, dict):
             body = _without_default_encoding(options, body)
         headers: dict[str, Any] | None = options.headers
         raw = isinstance(headers, dict) and bool(headers.get(_RAW_HEADER))
-        exchange.begin(format, server, body, raw=raw)
+        exchange.begin(format, server, endpoint, body, raw=raw)
         if exchange.telemetry.injects_usage and exchange.recording and not raw and format in counted_on_request:
             exchange.asked = ask(options)
 
     return begin
 
 
-def _format_of(client: Client, own: Any, options: Any, url: str) -> tuple[Format, dict[str, Any]]:
-    """Return the format of any endpoint, and what the request says: in its body, in its query and in its path."""
-    template, ids = template_of(url, str(own._base_url), client.words)
+def _format_of(client: Client, own: Any, options: Any, url: str) -> tuple[Format, str, dict[str, Any]]:
+    """Return the format of any endpoint, its whole path, and what the request says: in its body, its query and path."""
+    template, ids, above = template_of(url, str(own._base_url), client.words)
     format, is_known = endpoint(options.method, template, client.endpoints)
+    whole = above + template if is_absolute(url) else endpoint_of(own, template, options.json_data, above)
     body: dict[str, Any] | None = options.json_data
     if not isinstance(body, dict):
         body = {}
     if is_known and ids:
-        return format, {**options.params, **ids, **body}
-    return format, body
+        return format, whole, {**options.params, **ids, **body}
+    return format, whole, body
 
 
 def _without_default_encoding(options: Any, body: dict[str, Any]) -> dict[str, Any]:

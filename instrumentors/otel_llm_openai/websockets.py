@@ -24,7 +24,7 @@ from otel_llm.context import current_context
 from otel_llm.exchange import Server
 from otel_llm.faults import fault, guarded
 from otel_llm.patching import Make, Patches
-from otel_llm.provider import provider_of
+from otel_llm.provider import base_url_of, provider_of
 from otel_llm.streams import Tap
 from otel_llm.telemetry import Telemetry, suppressed
 from otel_llm.wire import Format
@@ -92,7 +92,7 @@ class _Session:
     def __init__(self, telemetry: Telemetry, format: Format, connection: Any) -> None:
         self._telemetry = telemetry
         self._format = format
-        self._server, self._model = _address(connection)
+        self._server, self._endpoint, self._model = _address(connection)
         self._session_model: str | None = None
         self._waiting: list[_Asked] = []
         self._running: dict[str, _Asked] = {}
@@ -113,7 +113,8 @@ class _Session:
         asked.tap = Tap(telemetry, call, format)
         call.operation = format.operation
         call.context = context
-        call.provider, call.server_address, call.server_port = self._server
+        call.provider, call.server_address, call.server_port, call.base_url = self._server
+        call.endpoint = self._endpoint
         try:
             format.read_request(call, event)
             call.request_model = call.request_model or self._model
@@ -333,8 +334,8 @@ def _format_of(kind: type[object]) -> Format | None:
     return next((_FORMATS[cls.__module__] for cls in kind.__mro__ if cls.__module__ in _FORMATS), None)
 
 
-def _address(connection: Any) -> tuple[Server, str | None]:
-    """Return whom a connection talks to, and the model that its URL names.
+def _address(connection: Any) -> tuple[Server, str | None, str | None]:
+    """Return whom a connection talks to, its path, and the model that its URL names.
 
     A connection does not know its client. One with ``provider=`` is refused by `openai` 3.52 unless it is of the beta
     and brings its own authorization; then, as in older versions, the host tells the provider, unless it is a gateway.
@@ -342,12 +343,14 @@ def _address(connection: Any) -> tuple[Server, str | None]:
     protocol = getattr(connection._connection, "protocol", None)
     uri: Any = getattr(protocol, "uri", None) or getattr(protocol, "wsuri", None)  # websockets 15, and 13
     if not isinstance(getattr(uri, "host", None), str):  # somebody's own, as in tests
-        return Server(Provider.OPENAI, None, None), None
+        return Server(Provider.OPENAI, None, None), None, None
     query = parse_qs(uri.query)
     azure = "api-version" in query
     provider = Provider.AZURE_AI_OPENAI if azure else provider_of(uri.host, uri.port, Provider.OPENAI)
     (model,) = query.get("deployment" if azure else "model", [None])[:1]
-    return Server(provider, uri.host, uri.port), text(model)
+    scheme, path = "wss" if uri.secure else "ws", text(uri.path)
+    base_url = base_url_of(scheme, uri.host, uri.port, (path or "").rpartition("/")[0])
+    return Server(provider, uri.host, uri.port, base_url), path, text(model)
 
 
 _all: WeakKeyDictionary[Patches, _Sockets] = WeakKeyDictionary()

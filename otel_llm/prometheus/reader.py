@@ -15,9 +15,11 @@ from opentelemetry.sdk.metrics.export import MetricsData
 from prometheus_client import REGISTRY, CollectorRegistry, Metric
 
 from otel_llm import config
-from otel_llm.prometheus import server
-from otel_llm.prometheus.server import Page, address, start
-from otel_llm.prometheus.translator import LabelCache, Memory, Options, Reading, read, translate
+from otel_llm.prometheus.families import Family, restrict, to_metric
+from otel_llm.prometheus.points import LabelCache
+from otel_llm.prometheus.translator import Memory, Options, Reading, read, translate
+from otel_llm.prometheus.web import server
+from otel_llm.prometheus.web.server import Page, address, start
 
 logger = logging.getLogger("otel_llm")
 
@@ -60,11 +62,15 @@ class Source:
         return ()
 
     def collect(self) -> Iterable[Metric]:
+        """Return the families as `prometheus_client` knows them."""
+        return [to_metric(family) for family in self.families()]
+
+    def families(self) -> list[Family]:
         """Return the families of all readers of the registry, if this is the first one; one scrape at a time."""
         with self._shared.lock:
             sources = _sources(self._registry)
             if not sources or sources[0] is not self:
-                return ()
+                return []
             readings = [reading for source in sources if (reading := source.read()) is not None]
             # Names that native metrics, or the target_info of the registry itself, have on the same page.
             taken = set(self._registry._names_to_collectors)
@@ -81,6 +87,28 @@ class Source:
 def _sources(registry: CollectorRegistry) -> list[Source]:
     collectors = list(registry._collector_to_names)
     return [collector for collector in collectors if isinstance(collector, Source)]
+
+
+def page(registry: CollectorRegistry, names: Iterable[str] | None = None) -> list[Family | Metric]:
+    """Return all that a registry shows, in its order: ours as families, what others collect as they hand it out.
+
+    Args:
+        registry: what is shown.
+        names: full names of the samples to show; nothing for all of them.
+    """
+    with registry._lock:
+        collectors = list(registry._collector_to_names)
+        of_registry: Any = registry
+        shown: list[Family | Metric] = [of_registry._target_info_metric()] if registry._target_info else []
+    for collector in collectors:
+        shown += collector.families() if isinstance(collector, Source) else collector.collect()
+    return shown if names is None else restrict(shown, names)
+
+
+def families_of(registry: CollectorRegistry) -> list[Family]:
+    """Return what readers of ours show in a registry, and nothing of what others do."""
+    sources = _sources(registry)
+    return sources[0].families() if sources else []
 
 
 def shown_registry() -> CollectorRegistry | None:
@@ -184,7 +212,7 @@ class AutoPrometheusReader(PrometheusReader):
         except ValueError as error:
             logger.error("otel_llm: no Prometheus page: %s", error)
             return
-        self._page = start(bind, self._registry, explicit=False)
+        self._page = start(bind, explicit=False)
         if self._page is not None:
             server.environment_page = self._page
 

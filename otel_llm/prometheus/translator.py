@@ -8,41 +8,43 @@ Source: OpenTelemetry specification, "Prometheus and OpenMetrics Compatibility".
 
 from __future__ import annotations
 
-import json
 import logging
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from itertools import accumulate
+from typing import NamedTuple
 
-from opentelemetry.exporter.prometheus._mapping import map_unit, sanitize_attribute, sanitize_full_name
+from opentelemetry.exporter.prometheus._mapping import map_unit, sanitize_full_name
 from opentelemetry.sdk.metrics import Exemplar as OTelExemplar
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
+    DataT,
     ExponentialHistogram,
     ExponentialHistogramDataPoint,
     Gauge,
-    Histogram,
     HistogramDataPoint,
     Metric,
     MetricsData,
-    NumberDataPoint,
     Sum,
 )
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from prometheus_client import Metric as Family
-from prometheus_client.core import Exemplar, Sample
-from prometheus_client.utils import floatToGoString  # pyright: ignore[reportUnknownVariableType]
+from opentelemetry.sdk.metrics.export import Histogram as OTelHistogram
 
+from otel_llm.prometheus.families import INFINITY, Exemplar, Family, Histogram, Series, spelled
+from otel_llm.prometheus.points import (
+    LabelCache,
+    Labels,
+    Rows,
+    SeriesId,
+    encodable,
+    filled,
+    labelled,
+    scope_labels,
+    series_id,
+)
 from otel_llm_semconv.attributes import OTEL_METRIC_OVERFLOW_LABEL
 
 logger = logging.getLogger("otel_llm")
-
-Labels = dict[str, str]
-Series = frozenset[tuple[str, str]]
-"""What identifies a series within its family; an empty label is no label (Prometheus data model)."""
-
-INFINITY = float("inf")
 
 _OWN_NAMES = {
     "counter": ("", "_total", "_created"),
@@ -66,15 +68,7 @@ class Options(NamedTuple):
     max_series: int = 2000
 
 
-class Buckets(NamedTuple):
-    """One series of a histogram: cumulative counts by upper bound, the last one infinite."""
-
-    bounds: tuple[float, ...]
-    counts: list[int]
-    sum: float | None
-
-
-Value = float | Buckets
+Value = float | Histogram
 
 
 class Stream(NamedTuple):
@@ -87,7 +81,10 @@ class Stream(NamedTuple):
     additive: bool
     max_series: int
     base: Labels
-    points: list[tuple[Labels, Series, Value]]
+    """The labels of its overflow, but for the one that says so."""
+    rows: Rows
+    values: Sequence[Value]
+    """In the order of the rows."""
 
 
 class Reading(NamedTuple):
@@ -101,20 +98,12 @@ class Memory:
     """What a page remembers from one collection to the next."""
 
     def __init__(self) -> None:
-        self.exemplars: dict[tuple[str, Series], dict[float, Exemplar]] = {}
+        self.exemplars: dict[tuple[str, SeriesId], dict[float, Exemplar]] = {}
         """The newest exemplar of each bucket, by family and series."""
-        self.admitted: dict[tuple[str, str], set[Series]] = {}
+        self.admitted: dict[tuple[str, str], set[SeriesId]] = {}
         """The series that have a line of their own, by family and type."""
         self.full: set[tuple[str, str]] = set()
         """The families that exceeded their cap: who is in stays in, or the overflow could fall."""
-
-
-class LabelCache:
-    """The labels of data points; the SDK hands out the same attributes at every collection."""
-
-    def __init__(self) -> None:
-        self.shared: Labels = {}
-        self.known: dict[int, tuple[object, Labels, Series]] = {}
 
 
 def read(data: MetricsData, options: Options, cache: LabelCache, memory: Memory) -> Reading:
@@ -128,52 +117,52 @@ def read(data: MetricsData, options: Options, cache: LabelCache, memory: Memory)
     """
     targets: list[Labels] = []
     streams: list[Stream] = []
-    known: dict[int, tuple[object, Labels, Series]] = {}
     for resource_metrics in data.resource_metrics:
         attributes = resource_metrics.resource.attributes
         if options.target_info:
-            targets.append(_labels(attributes))
+            targets.append(labelled(attributes))
         wanted = options.resource_labels
-        shared = _labels({key: value for key, value in attributes.items() if wanted(key)}) if wanted else {}
-        if shared != cache.shared:
-            cache.shared, cache.known = shared, {}
+        shared = labelled({key: value for key, value in attributes.items() if wanted(key)}) if wanted else {}
         for scope_metrics in resource_metrics.scope_metrics:
-            scope = _scope_labels(scope_metrics.scope) if options.scope_labels else {}
+            scope = scope_metrics.scope
+            own = scope_labels(scope) if options.scope_labels else {}
             for metric in scope_metrics.metrics:
                 kind = _kind(metric)
                 if kind is None:
                     _warn_once(metric.name, "%s cannot be shown", type(metric.data).__name__)
                     continue
                 name, unit = _name(metric, kind, options.prefix)
-                points: list[tuple[Labels, Series, Value]] = []
-                for point in metric.data.data_points:
-                    entry = cache.known.get(id(point.attributes))
-                    if entry is None or entry[0] is not point.attributes:
-                        labels = {**shared, **_labels(point.attributes or {}), **scope}
-                        if kind == "histogram" and "le" in labels:
-                            # As Prometheus names a scraped label that it needs itself.
-                            labels["exported_le"] = labels.pop("le")
-                        entry = point.attributes, labels, _series(labels)
-                    known[id(point.attributes)] = entry
-                    _, labels, series = entry
-                    value = _value(point)
-                    if isinstance(value, Buckets) and point.exemplars:
-                        _keep(memory.exemplars.setdefault((name, series), {}), value.bounds, point.exemplars)
-                    points.append((labels, series, value))
+                place = kind, metric.name, scope.name, scope.version, scope.schema_url
+                rows = cache.rows(place, shared, own, metric.data.data_points)
                 streams.append(
                     Stream(
                         name,
                         kind,
                         unit,
-                        _encodable(metric.description or ""),
+                        encodable(metric.description or ""),
                         not isinstance(metric.data, Gauge),
                         options.max_series,
-                        {**shared, **scope},
-                        points,
+                        {**shared, **own},
+                        rows,
+                        _values(metric.data, name, rows, memory),
                     )
                 )
-    cache.known = known
+    cache.forget()
     return Reading(targets, streams)
+
+
+def _values(data: DataT, name: str, rows: Rows, memory: Memory) -> Sequence[Value]:
+    """Return the values of the points, and keep their exemplars."""
+    if isinstance(data, (Sum, Gauge)):
+        return [point.value for point in data.data_points]
+    values: list[Histogram] = []
+    points: Sequence[HistogramDataPoint | ExponentialHistogramDataPoint] = data.data_points
+    for point, series in zip(points, rows.ids, strict=True):
+        value = _histogram(point)
+        if point.exemplars:
+            _keep(memory.exemplars.setdefault((name, series), {}), value.bounds, point.exemplars)
+        values.append(value)
+    return values
 
 
 def translate(readings: Iterable[Reading], memory: Memory, taken: Collection[str] = ()) -> list[Family]:
@@ -198,7 +187,8 @@ def translate(readings: Iterable[Reading], memory: Memory, taken: Collection[str
         draft.gather(memory)
     families = _with_own_names(drafts.values(), targets, set(taken), memory)
     if memory.exemplars:
-        live = {(draft.name, series) for draft in drafts.values() for series in draft.live()}
+        histograms = [draft for draft in drafts.values() if draft.kind == "histogram"]
+        live = {(draft.name, series) for draft in histograms for series in draft.live()}
         for gone in memory.exemplars.keys() - live:
             del memory.exemplars[gone]
     for key in memory.admitted.keys() - memory.full - drafts.keys():
@@ -215,24 +205,37 @@ class _Draft:
         self.unit = stream.unit
         self.documentation = stream.documentation
         self.streams: list[tuple[int, Stream]] = []
-        self.rows: dict[Series, tuple[Labels, Value]] = {}
-        self._keys: set[str] = set()
-        self._fed_by: dict[Series, tuple[int, int]] = {}
+        self._whole: Stream | None = None
+        """The only stream, of which each point is a line."""
+        self._lines: dict[SeriesId, tuple[int, int | None, Value]] = {}
+        """Stream and position of the labels, no position for the overflow of the stream; and the value."""
+        self._shapes: set[frozenset[str]] = set()
+        self._fed_by: dict[SeriesId, tuple[int, int]] = {}
 
     def gather(self, memory: Memory) -> None:
         """Gather the series of all streams, each on a line of its own while there is room, else in the overflow."""
         key = self.name, self.kind
+        (_, stream), *others = self.streams
+        rows = stream.rows
+        if not others and len(rows.ids) == len(rows.distinct) <= stream.max_series and key not in memory.full:
+            self._whole = stream
+            memory.admitted[key] = rows.distinct
+        else:
+            self._gather(key, memory)
+
+    def _gather(self, key: tuple[str, str], memory: Memory) -> None:
         admitted = memory.admitted.setdefault(key, set())
         if key not in memory.full:
-            admitted &= {series for _, stream in self.streams for _, series, _ in stream.points}
+            present = {series for _, stream in self.streams for series in stream.rows.ids}
+            admitted = memory.admitted[key] = admitted & present
         for number, (reader, stream) in enumerate(self.streams):
             if stream.documentation != self.documentation:
                 _warn_once(self.name, "it is described in two ways; the first is shown")
-            overflow = {**stream.base, OTEL_METRIC_OVERFLOW_LABEL: "true"}
-            beyond = _series(overflow)
+            overflow = _overflow(stream)
+            beyond = series_id(overflow)
             this = reader, number
             exceeded = False
-            for labels, series, value in stream.points:
+            for position, (series, value) in enumerate(zip(stream.rows.ids, stream.values, strict=True)):
                 first = self._fed_by.setdefault(series, this)
                 if first[0] != reader:
                     # Most likely the same measurements again.
@@ -242,6 +245,7 @@ class _Draft:
                     how = "their sum" if stream.additive else "the last"
                     _warn_once(self.name, "two instruments feed one series; %s is shown", how)
                 # The overflow of the SDK itself, from 1.45.2 on, is ours too.
+                place: int | None = position
                 if series not in admitted and series != beyond:
                     if key not in memory.full and len(admitted) < stream.max_series:
                         admitted.add(series)
@@ -249,41 +253,55 @@ class _Draft:
                         exceeded = True
                         if self.kind != "gauge":
                             memory.full.add(key)
-                        if isinstance(value, Buckets):
+                        if isinstance(value, Histogram):
                             _merge_exemplars(memory.exemplars, (self.name, series), (self.name, beyond))
-                        labels, series = overflow, beyond
-                row = self.rows.get(series)
-                if row is None:
-                    self._keys.update(labels)
+                        place, series = None, beyond
+                line = self._lines.get(series)
                 # Values that differ in type only, as 1 and "1", are two sets of attributes and one of labels.
-                elif stream.additive:
-                    value = _sum(row[1], value)
-                self.rows[series] = labels, value
+                if line is not None and stream.additive:
+                    value = _sum(line[2], value)
+                self._shapes.add(frozenset(overflow) if place is None else stream.rows.names[position])
+                self._lines[series] = number, place, value
             if exceeded:
                 _warn_once(self.name, "more than %d label sets; the rest is one series", stream.max_series)
 
-    def live(self) -> set[Series]:
+    def live(self) -> set[SeriesId]:
         """Return the series that are on the page or in the overflow."""
-        return self._fed_by.keys() | self.rows.keys()
+        return self._whole.rows.distinct if self._whole else self._fed_by.keys() | self._lines.keys()
 
     def shown_as(self, kind: str, name: str, memory: Memory) -> Family:
-        """Return the family with all its samples."""
+        """Return the family with all its series."""
+        ids, texts, values = self._shown()
+        if self.kind == "histogram" and memory.exemplars:
+            values = [self._with_exemplars(series, value, memory) for series, value in zip(ids, values, strict=True)]
+        series = list(map(Series, texts, values))
+        if self.kind == "counter" and any(value < 0 for value in values if not isinstance(value, Histogram)):
+            _warn_once(self.name, "a counter below zero is not shown")
+            series = [one for one in series if isinstance(one.value, Histogram) or not one.value < 0]
         # A family of unknown type is named like its only sample, and that does not end in a unit.
-        family = Family(name, self.documentation, kind, "" if kind == "unknown" else self.unit)
-        samples = family.samples
-        # Prometheus takes an empty label for an absent one; upstream fills up like this too.
-        empty = dict.fromkeys(self._keys, "")
-        suffix = "_total" if kind == "counter" else ""
-        for series, (labels, value) in self.rows.items():
-            if len(labels) != len(empty):
-                labels = {**empty, **labels}
-            if isinstance(value, Buckets):
-                _add_buckets(samples, name, labels, value, memory.exemplars.get((name, series), {}))
-            elif value < 0 and self.kind == "counter":
-                _warn_once(self.name, "a counter below zero is not shown")
-            else:
-                samples.append(Sample(name + suffix, labels, value))
-        return family
+        unit = "" if kind == "unknown" else self.unit
+        last = kind == "gauge" and not self.streams[0][1].additive
+        return Family(f"{name}_total" if kind == "counter" else name, self.documentation, kind, unit, series, last=last)
+
+    def _shown(self) -> tuple[Iterable[SeriesId], Iterable[str], Sequence[Value]]:
+        """Return the lines: what identifies each, its labels as printed, its value."""
+        if self._whole:
+            rows = self._whole.rows
+            return rows.ids, rows.shown(rows.all_names), self._whole.values
+        names = frozenset[str]().union(*self._shapes)
+        shown = [stream.rows.shown(names) for _, stream in self.streams]
+        beyond = [filled(spelled(_overflow(stream)), names) for _, stream in self.streams]
+        lines = self._lines.values()
+        texts = [beyond[number] if place is None else shown[number][place] for number, place, _ in lines]
+        return self._lines.keys(), texts, [value for _, _, value in lines]
+
+    def _with_exemplars(self, series: SeriesId, value: Value, memory: Memory) -> Value:
+        exemplars = memory.exemplars.get((self.name, series))
+        return value._replace(exemplars=exemplars) if exemplars and isinstance(value, Histogram) else value
+
+
+def _overflow(stream: Stream) -> Labels:
+    return {**stream.base, OTEL_METRIC_OVERFLOW_LABEL: "true"}
 
 
 def _with_own_names(drafts: Collection[_Draft], targets: list[Labels], taken: set[str], memory: Memory) -> list[Family]:
@@ -307,15 +325,15 @@ def _with_own_names(drafts: Collection[_Draft], targets: list[Labels], taken: se
     families: list[Family] = []
     form = _take([("info", "target"), ("gauge", "target_info")], taken) if targets else None
     if form is not None:
-        kind, name = form
-        family = Family(name, "Target metadata", kind)
-        family.samples = [Sample("target_info", target, 1.0) for target in targets]
-        families.append(family)
+        kind, _ = form
+        families.append(
+            Family("target_info", "Target metadata", kind, series=[Series(spelled(target), 1.0) for target in targets])
+        )
     for draft in drafts:
         form = chosen.get((draft.name, draft.kind))
         if form is not None:
             families.append(draft.shown_as(*form, memory))
-    return [family for family in families if family.samples]
+    return [family for family in families if family.series]
 
 
 def _take(forms: Iterable[tuple[str, str]], taken: set[str]) -> tuple[str, str] | None:
@@ -326,17 +344,6 @@ def _take(forms: Iterable[tuple[str, str]], taken: set[str]) -> tuple[str, str] 
             taken |= names
             return kind, name
     return None
-
-
-def _add_buckets(
-    samples: list[Sample], name: str, labels: Labels, value: Buckets, exemplars: Mapping[float, Exemplar]
-) -> None:
-    bucket = f"{name}_bucket"
-    for bound, le, count in zip(value.bounds, _spelled(value.bounds), value.counts, strict=True):
-        samples.append(Sample(bucket, {**labels, "le": le}, count, None, exemplars.get(bound)))
-    if value.sum is not None:
-        samples.append(Sample(f"{name}_count", labels, value.counts[-1]))
-        samples.append(Sample(f"{name}_sum", labels, value.sum))
 
 
 def _name(metric: Metric, kind: str, prefix: str) -> tuple[str, str]:
@@ -356,25 +363,23 @@ def _kind(metric: Metric) -> str | None:
         return "gauge" if cumulative and not data.is_monotonic else "counter"
     if isinstance(data, Gauge):
         return "gauge"
-    if isinstance(data, (Histogram, ExponentialHistogram)):
+    if isinstance(data, (OTelHistogram, ExponentialHistogram)):
         return "histogram"
     return None
 
 
-def _value(point: NumberDataPoint | HistogramDataPoint | ExponentialHistogramDataPoint) -> Value:
-    if isinstance(point, NumberDataPoint):
-        return point.value
+def _histogram(point: HistogramDataPoint | ExponentialHistogramDataPoint) -> Histogram:
     if isinstance(point, HistogramDataPoint):
-        bounds, counts = (*point.explicit_bounds, INFINITY), point.bucket_counts
+        bounds, counts = _with_infinity(point.explicit_bounds), point.bucket_counts
     else:
         bounds, counts = _explicit(point)
-    cumulative: list[int] = []
-    total = 0
-    for count in counts:
-        total += count
-        cumulative.append(total)
     # With values below zero the sum can fall: no sum then, and so no count (OpenMetrics 1.0, "Histogram").
-    return Buckets(bounds, cumulative, None if bounds[0] < 0 or point.min < 0 else point.sum)
+    return Histogram(bounds, list(accumulate(counts)), None if bounds[0] < 0 or point.min < 0 else point.sum)
+
+
+@lru_cache(maxsize=256)
+def _with_infinity(bounds: tuple[float, ...]) -> tuple[float, ...]:
+    return (*bounds, INFINITY)
 
 
 def _explicit(point: ExponentialHistogramDataPoint) -> tuple[tuple[float, ...], list[int]]:
@@ -386,7 +391,7 @@ def _explicit(point: ExponentialHistogramDataPoint) -> tuple[tuple[float, ...], 
     scale = point.scale
     for buckets, above_zero in ((point.positive, True), (point.negative, False)):
         used = [index for index, count in enumerate(buckets.bucket_counts) if count]
-        # Buckets at the ends that nothing fell into come and go with the room that the SDK sets aside.
+        # Histogram at the ends that nothing fell into come and go with the room that the SDK sets aside.
         for position in range(used[0], used[-1] + 1) if used else ():
             index = buckets.offset + position
             # The upper bound is the end of the bucket above zero, and its beginning below, where it is mirrored.
@@ -401,18 +406,18 @@ def _explicit(point: ExponentialHistogramDataPoint) -> tuple[tuple[float, ...], 
 
 def _sum(one: Value, other: Value) -> Value:
     """Add two values; where bounds differ, a histogram counts at a bound of the other what it has at its own below."""
-    if not isinstance(one, Buckets) or not isinstance(other, Buckets):
-        assert not isinstance(one, Buckets)
-        assert not isinstance(other, Buckets)
+    if not isinstance(one, Histogram) or not isinstance(other, Histogram):
+        assert not isinstance(one, Histogram)
+        assert not isinstance(other, Histogram)
         return one + other
     total = None if one.sum is None or other.sum is None else one.sum + other.sum
     if one.bounds == other.bounds:
-        return Buckets(one.bounds, [a + b for a, b in zip(one.counts, other.counts, strict=True)], total)
+        return Histogram(one.bounds, [a + b for a, b in zip(one.counts, other.counts, strict=True)], total)
     bounds = tuple(sorted({*one.bounds, *other.bounds}))
-    return Buckets(bounds, [_up_to(bound, one) + _up_to(bound, other) for bound in bounds], total)
+    return Histogram(bounds, [_up_to(bound, one) + _up_to(bound, other) for bound in bounds], total)
 
 
-def _up_to(bound: float, value: Buckets) -> int:
+def _up_to(bound: float, value: Histogram) -> int:
     position = bisect_right(value.bounds, bound)
     return value.counts[position - 1] if position else 0
 
@@ -422,68 +427,22 @@ def _keep(kept: dict[float, Exemplar], bounds: tuple[float, ...], exemplars: Seq
     for exemplar in exemplars:
         if exemplar.trace_id is None or exemplar.span_id is None:
             continue
-        labels = {"trace_id": f"{exemplar.trace_id:032x}", "span_id": f"{exemplar.span_id:016x}"}
+        labels = f'span_id="{exemplar.span_id:016x}",trace_id="{exemplar.trace_id:032x}"'
         fresh = Exemplar(labels, exemplar.value, exemplar.time_unix_nano / 1e9)
         _keep_newer(kept, bounds[bisect_left(bounds, exemplar.value)], fresh)
 
 
 def _keep_newer(kept: dict[float, Exemplar], bound: float, fresh: Exemplar) -> None:
     old = kept.get(bound)
-    if old is None or float(old.timestamp or 0) <= float(fresh.timestamp or 0):
+    if old is None or old.timestamp <= fresh.timestamp:
         kept[bound] = fresh
 
 
 def _merge_exemplars(
-    kept: dict[tuple[str, Series], dict[float, Exemplar]], source: tuple[str, Series], target: tuple[str, Series]
+    kept: dict[tuple[str, SeriesId], dict[float, Exemplar]], source: tuple[str, SeriesId], target: tuple[str, SeriesId]
 ) -> None:
     for bound, exemplar in kept.get(source, {}).items():
         _keep_newer(kept.setdefault(target, {}), bound, exemplar)
-
-
-@lru_cache(maxsize=256)
-def _spelled(bounds: tuple[float, ...]) -> tuple[str, ...]:
-    return tuple(map(floatToGoString, bounds))  # pyright: ignore[reportUnknownArgumentType]
-
-
-def _scope_labels(scope: InstrumentationScope) -> Labels:
-    labels = _labels({f"otel_scope_{key}": value for key, value in (scope.attributes or {}).items()})
-    labels["otel_scope_name"] = _text(scope.name or "")
-    labels["otel_scope_version"] = _text(scope.version or "")
-    labels["otel_scope_schema_url"] = _text(scope.schema_url or "")
-    return labels
-
-
-def _labels(attributes: Mapping[str, Any]) -> Labels:
-    """Name and spell attributes as labels; where two keys become one name, values are joined in the order of the keys.
-
-    Source: specification, "Metric Attributes".
-    """
-    labels = {sanitize_attribute(key): _text(value) for key, value in attributes.items()}
-    if len(labels) == len(attributes):
-        return labels
-    labels.clear()
-    for key in sorted(attributes):
-        name, value = sanitize_attribute(key), _text(attributes[key])
-        labels[name] = f"{labels[name]};{value}" if name in labels else value
-    return labels
-
-
-def _series(labels: Labels) -> Series:
-    return frozenset(item for item in labels.items() if item[1])
-
-
-def _text(value: object) -> str:
-    """Spell a label value: a string enum as its value, as OTLP sends it, and JSON for what is no string."""
-    return _encodable(str.__str__(value) if isinstance(value, str) else json.dumps(value, default=str))
-
-
-def _encodable(text: str) -> str:
-    """Replace what UTF-8 cannot carry: one lone surrogate would cost the whole page."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "replace").decode()
-    return text
 
 
 def _warn_once(name: str, message: str, *arguments: object) -> None:

@@ -245,6 +245,7 @@ def observe(meter: Meter, ledger: Ledger, settings: Settings, observed_already: 
     observed(metrics.OTEL_LLM_CLIENT_RETRIES, _retries)
     observed(metrics.OTEL_LLM_CLIENT_TOKENS, _tokens)
     observed(metrics.OTEL_LLM_INTERNAL_FAULTS, lambda _: [((place,), count) for place, count in faults.counts.items()])
+    observed(metrics.OTEL_LLM_INTERNAL_FOLDED, lambda ledger: [((None,), ledger.folded)] * (ledger.folded > 0))
     for metric in (
         metrics.OTEL_LLM_CLIENT_RATELIMIT_REQUESTS_REMAINING,
         metrics.OTEL_LLM_CLIENT_RATELIMIT_REQUESTS_LIMIT,

@@ -31,7 +31,7 @@ class Spans:
 
     def begin(self, call: Call) -> None:
         """Start the span with what samplers may want to see."""
-        lane = call.lane
+        lane = None if call.track is None else call.track.lane
         if lane is not None and lane.span is not None:
             name, attributes = lane.span
         else:

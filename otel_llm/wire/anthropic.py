@@ -14,6 +14,7 @@ from otel_llm.wire import anthropic_content as content
 from otel_llm.wire.failure import read_error
 from otel_llm.wire.fields import count, field, fields, integer, strings, text
 from otel_llm.wire.format import Format
+from otel_llm.wire.images import has_image
 from otel_llm.wire.openai_endpoints import AGENT_MADE
 from otel_llm.wire.parameters import SAMPLING, Parameters, read_parameters, reader_of
 from otel_llm_semconv import attributes as names
@@ -44,6 +45,8 @@ _TEXT_DELTAS = frozenset({"text_delta"})
 
 def _read_messages_request(call: Call, body: Mapping[str, Any]) -> None:
     read_parameters(call, body, _MESSAGES)
+    if has_image(body.get("messages")):
+        call.image = True
     output = body.get("output_config")
     if output is not None:
         effort = text(field(output, "effort"))

@@ -21,6 +21,7 @@ from otel_llm.wire import bedrock_content as content
 from otel_llm.wire.fields import count, field, fields, integer, items, number, strings, text
 from otel_llm.wire.format import Format
 from otel_llm.wire.headers import told_count
+from otel_llm.wire.images import has_image
 from otel_llm.wire.parameters import SAMPLING, Parameters, read_parameters
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv.values import FinishReason, Operation
@@ -75,6 +76,8 @@ def _read_common_request(call: Call, body: Mapping[str, Any], known: Parameters)
     configs = [fields(body.get(name)) for name in _CONFIGS]
     read_parameters(call, body, known, {**body, **configs[0], **configs[1]})
     call.request_model = call.request_model or text(body.get("modelId"))
+    if has_image(body.get("messages")):
+        call.image = True
 
 
 def _read_converse_request(call: Call, body: Mapping[str, Any]) -> None:

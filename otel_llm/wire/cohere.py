@@ -15,6 +15,7 @@ from otel_llm.call import Call
 from otel_llm.wire import cohere_content as content
 from otel_llm.wire.fields import count, field, fields, integer, items, number, strings, text
 from otel_llm.wire.format import Format
+from otel_llm.wire.images import has_image
 from otel_llm.wire.openai import read_output_type
 from otel_llm.wire.openai_content import read_completion_request
 from otel_llm.wire.parameters import SAMPLING, Parameters, read_parameters, reader_of
@@ -56,6 +57,8 @@ def _read_chat_request(call: Call, body: Mapping[str, Any]) -> None:
     read_parameters(call, body, _CHAT)
     if "response_format" in body:
         read_output_type(call, body["response_format"])
+    if has_image(body.get("messages")):
+        call.image = True
 
 
 # answers

@@ -14,6 +14,7 @@ from otel_llm.wire import gemini_content as content
 from otel_llm.wire.failure import read_error
 from otel_llm.wire.fields import count, field, fields, integer, items, number, strings, text
 from otel_llm.wire.format import Format
+from otel_llm.wire.images import has_image
 from otel_llm.wire.modalities import CACHED, INPUT, OUTPUT, read_modalities
 from otel_llm.wire.parameters import Parameters, read_choice_count, read_parameters
 from otel_llm_semconv import attributes as names
@@ -76,6 +77,9 @@ def _read_generate_request(call: Call, body: Mapping[str, Any]) -> None:
     config = content.either(body, "generationConfig")
     _read_request(call, body, _CONFIG, config)
     read_choice_count(call, content.either(config, "candidateCount"))
+    contents: Any = body.get("contents")
+    if has_image(contents if type(contents) is list else [contents]):
+        call.image = True
     output = _OUTPUT_TYPES.get(text(content.either(config, "responseMimeType")) or "")
     for modality in strings(content.either(config, "responseModalities")) or []:
         output = output or _OUTPUT_MODALITIES.get(modality.upper())

@@ -12,6 +12,7 @@ from otel_llm.call import Call
 from otel_llm.wire.failure import read_error
 from otel_llm.wire.fields import count, field, fields, integer, items, text
 from otel_llm.wire.format import Format
+from otel_llm.wire.images import any_of
 from otel_llm.wire.messages import text_message
 from otel_llm.wire.openai_content import read_completion_request
 from otel_llm.wire.parameters import SAMPLING, Parameters, read_parameters, reader_of
@@ -29,6 +30,8 @@ _STOPS = {"eos": FinishReason.STOP, "word": FinishReason.STOP, "limit": FinishRe
 
 def _read_request(call: Call, body: Mapping[str, Any]) -> None:
     read_parameters(call, body, _COMPLETION)
+    if any_of(body.get("image_data")):
+        call.image = True
     if body.get("json_schema"):
         call.attributes[names.GEN_AI_OUTPUT_TYPE] = OutputType.JSON
 

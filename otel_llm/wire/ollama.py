@@ -14,6 +14,7 @@ from otel_llm.call import Call
 from otel_llm.wire import ollama_content as content
 from otel_llm.wire.fields import count, field, fields, integer, text
 from otel_llm.wire.format import Format
+from otel_llm.wire.images import any_of, has_images
 from otel_llm.wire.openai_endpoints import endpoint as any_endpoint
 from otel_llm.wire.openai_endpoints import read_answer
 from otel_llm.wire.openai_paths import ID
@@ -50,8 +51,16 @@ def _read_request(call: Call, body: Mapping[str, Any]) -> None:
         attributes[names.GEN_AI_REQUEST_REASONING_LEVEL] = level
 
 
+def _read_chat_request(call: Call, body: Mapping[str, Any]) -> None:
+    _read_request(call, body)
+    if has_images(body.get("messages")):
+        call.image = True
+
+
 def _read_generate_request(call: Call, body: Mapping[str, Any]) -> None:
     _read_request(call, body)
+    if any_of(body.get("images")):
+        call.image = True
     if any(body.get(name) for name in _IMAGE_PARAMETERS):
         call.attributes[names.GEN_AI_OUTPUT_TYPE] = OutputType.IMAGE
 
@@ -116,7 +125,7 @@ def _is_last(chunk: object) -> bool:
 
 CHAT = Format(
     Operation.CHAT,
-    _read_request,
+    _read_chat_request,
     _read_answer,
     _read_chunks,
     _has_text,
@@ -152,10 +161,15 @@ _LONGEST_WORD = 32
 _MOST_SEGMENTS = 6
 
 
-def endpoint(method: str, url: str) -> Format:
-    """Return the format of any request, a path or an absolute URL; what names one single thing is taken out."""
+def template_of(url: str) -> str:
+    """Return the path of a path or of an absolute URL; what names one single thing is taken out."""
     segments = [segment for segment in urlsplit(url).path.split("/") if segment]
-    path = "/" + "/".join([segment if _is_word(segment) else ID for segment in segments[:_MOST_SEGMENTS]])
+    return "/" + "/".join([segment if _is_word(segment) else ID for segment in segments[:_MOST_SEGMENTS]])
+
+
+def endpoint(method: str, url: str) -> Format:
+    """Return the format of any request, a path or an absolute URL."""
+    path = template_of(url)
     if method == "POST" and path in FORMATS:
         return FORMATS[path]
     return any_endpoint(method, path, {})[0]

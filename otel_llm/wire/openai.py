@@ -16,6 +16,7 @@ from otel_llm.wire import openai_content as content
 from otel_llm.wire.failure import read_error
 from otel_llm.wire.fields import LARGEST, clean, count, field, fields, integer, items, strings, text
 from otel_llm.wire.format import Format
+from otel_llm.wire.images import has_image
 from otel_llm.wire.modalities import INPUT, OUTPUT, read_modalities
 from otel_llm.wire.parameters import SAMPLING, Parameters, read_choice_count, read_parameters, reader_of
 from otel_llm.wire.times import read_timings
@@ -87,6 +88,8 @@ def _read_chat_request(call: Call, body: Mapping[str, Any]) -> None:
         read_choice_count(call, body["n"])
     if "response_format" in body:
         read_output_type(call, body["response_format"])
+    if has_image(body.get("messages")):
+        call.image = True
     if call.provider in OPENAI_FLAVOURED:
         call.attributes[names.OPENAI_API_TYPE] = OpenAIApiType.CHAT_COMPLETIONS
         if "service_tier" in body:
@@ -108,6 +111,8 @@ def _read_responses_request(call: Call, body: Mapping[str, Any]) -> None:
     if "text" in body:
         read_output_type(call, field(body["text"], "format"))
     _read_conversation(call, body.get("conversation"))
+    if has_image(body.get("input")):
+        call.image = True
     if call.provider in OPENAI_FLAVOURED:
         call.attributes[names.OPENAI_API_TYPE] = OpenAIApiType.RESPONSES
         if "service_tier" in body:

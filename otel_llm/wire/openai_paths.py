@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 ID = "{id}"
 """Stands in a template for what names one single thing."""
@@ -54,26 +54,30 @@ _WORD = re.compile(r"[a-z_-]{1,32}")
 _MOST_SEGMENTS = 10
 
 
-def template_of(url: str, base: str, words: Collection[str] = WORDS) -> tuple[str, dict[str, str]]:
-    """Return the template of a path, and the ids taken out of it, each under the segment before it with a slash.
+def template_of(url: str, base: str, words: Collection[str] = WORDS) -> tuple[str, dict[str, str], str]:
+    """Return the template of a path, the ids in it, each under the segment before it with a slash, and what is above.
 
     Args:
         url: what the client was asked for: a path, or an absolute URL, with a query or without.
         base: the client's base URL, which an absolute URL may begin with.
         words: every segment that is no id.
+
+    Returns:
+        The template; the ids; what comes before the template in the whole path, the path of *base* included.
     """
     kept: list[str] = []
     ids: dict[str, str] = {}
-    for segment in _segments(url, base, words)[:_MOST_SEGMENTS]:
+    before, segments = _segments(url, base, words)
+    for segment in segments[:_MOST_SEGMENTS]:
         if segment in words or (not kept and _WORD.fullmatch(segment)):
             kept.append(segment)
         elif not kept or kept[-1] != ID:  # two in a row are one that holds a slash
             ids[f"/{kept[-1] if kept else ''}"] = unquote(segment)
             kept.append(ID)
-    return "/" + "/".join(kept), ids
+    return "/" + "/".join(kept), ids, before
 
 
-def _segments(url: str, base: str, words: Collection[str]) -> list[str]:
+def _segments(url: str, base: str, words: Collection[str]) -> tuple[str, list[str]]:
     """Split the path below the base URL and below anything that ends in a version, such as ``/openai/v1``."""
     path = url.partition("?")[0].partition("#")[0]
     absolute = "://" in path
@@ -83,6 +87,8 @@ def _segments(url: str, base: str, words: Collection[str]) -> list[str]:
     segments = [segment for segment in path.split("/") if segment]
     known = next((index for index, segment in enumerate(segments) if segment in words), len(segments))
     versions = [index for index in range(known) if _VERSION.fullmatch(segments[index])]
+    begin = known if absolute and known < len(segments) else 0
     if versions:
-        return segments[versions[-1] + 1 :]
-    return segments[known:] if absolute and known < len(segments) else segments
+        begin = versions[-1] + 1
+    above = "" if absolute else urlsplit(base).path.rstrip("/")
+    return "/".join([above, *segments[:begin]]), segments[begin:]

@@ -14,6 +14,7 @@ from otel_llm.wire import openai_content as content
 from otel_llm.wire.failure import read_error
 from otel_llm.wire.fields import field, fields, integer, items, number, text
 from otel_llm.wire.format import Format
+from otel_llm.wire.images import has_image
 from otel_llm.wire.modalities import CACHED, read_modalities
 from otel_llm.wire.openai import INCOMPLETE, RESPONSES, read_usage
 from otel_llm_semconv import attributes as names
@@ -50,6 +51,8 @@ _OUTPUT_TYPES = {"text": OutputType.TEXT, "audio": OutputType.SPEECH}
 
 def _read_realtime_request(call: Call, event: Mapping[str, Any]) -> None:
     response = fields(event.get("response"))
+    if has_image(response.get("input")):
+        call.image = True
     attributes = call.attributes
     # The beta calls them otherwise, and takes a temperature.
     limit = integer(response.get("max_output_tokens", response.get("max_response_output_tokens")))

@@ -99,3 +99,15 @@ OTEL_LLM_HTTP_SPANS: Final = "OTEL_LLM_HTTP_SPANS"
 
 OTEL_LLM_LABELS: Final = "OTEL_LLM_LABELS"
 """Labels of every call, `key=value,...` (otel-llm)."""
+
+OTEL_LLM_DIALECTS: Final = "OTEL_LLM_DIALECTS"
+"""What `/metrics` shows beside the canonical families: dialects and paths of TOML files, `a,./b.toml` (otel-llm)."""
+
+OTEL_LLM_BAGGAGE_LABELS: Final = "OTEL_LLM_BAGGAGE_LABELS"
+"""Names of labels that travel as OpenTelemetry baggage, `a,b` (otel-llm)."""
+
+OTEL_LLM_MULTIPROC_DIR: Final = "OTEL_LLM_MULTIPROC_DIR"
+"""Directory in which the workers of one application share their metrics (otel-llm)."""
+
+OTEL_LLM_WEB_CONFIG: Final = "OTEL_LLM_WEB_CONFIG"
+"""Path of a web configuration file of the Prometheus exporter toolkit, for the page (otel-llm)."""

@@ -1,8 +1,8 @@
 """Values of `error.type`, and the coarse classes of error that dashboards ask for.
 
 `error.type` stays fine-grained: the fully qualified name of the exception (`openai.RateLimitError`), or the HTTP status
-code as a string. The tables below give the class of each. Nothing of otel-llm writes classes yet: they are here because
-this package holds the whole vocabulary, used or not.
+code as a string, or what an API calls its error inside an answer. The tables below give the class of each, from which
+the dialects of the Prometheus pages make their own spellings.
 """
 
 from collections.abc import Mapping
@@ -88,6 +88,9 @@ CLASS_BY_EXCEPTION: Final[Mapping[str, str]] = {
     "DecodingError": ErrorClass.API_ERROR,
     "HTTPStatusError": ErrorClass.API_ERROR,
     "SSEError": ErrorClass.API_ERROR,
+    # What the server sent could not be read
+    "JSONDecodeError": ErrorClass.API_ERROR,
+    "ValidationError": ErrorClass.API_ERROR,
     # Python
     "TimeoutError": ErrorClass.TIMEOUT,
     "BrokenPipeError": ErrorClass.NETWORK,
@@ -101,3 +104,27 @@ CLASS_BY_EXCEPTION: Final[Mapping[str, str]] = {
     "KeyboardInterrupt": ErrorClass.CANCELLED,
 }
 """Class of an exception by its name without the module, because the clients share their names; others are unknown."""
+
+CLASS_BY_API_ERROR: Final[Mapping[str, str]] = {
+    # Anthropic
+    "authentication_error": ErrorClass.AUTH,
+    "permission_error": ErrorClass.AUTH,
+    "rate_limit_error": ErrorClass.RATE_LIMIT,
+    "timeout_error": ErrorClass.TIMEOUT,
+    # OpenAI
+    "insufficient_quota": ErrorClass.RATE_LIMIT,
+    "invalid_api_key": ErrorClass.AUTH,
+    "rate_limit_exceeded": ErrorClass.RATE_LIMIT,
+    "requests": ErrorClass.RATE_LIMIT,
+    "tokens": ErrorClass.RATE_LIMIT,
+    # Google
+    "DEADLINE_EXCEEDED": ErrorClass.TIMEOUT,
+    "PERMISSION_DENIED": ErrorClass.AUTH,
+    "RESOURCE_EXHAUSTED": ErrorClass.RATE_LIMIT,
+    "UNAUTHENTICATED": ErrorClass.AUTH,
+    # AWS
+    "accessDeniedException": ErrorClass.AUTH,
+    "modelTimeoutException": ErrorClass.TIMEOUT,
+    "throttlingException": ErrorClass.RATE_LIMIT,
+}
+"""Class of an error that an answer tells of, by what the API calls it; every other is `ErrorClass.API_ERROR`."""

@@ -569,6 +569,19 @@ OTEL_LLM_INTERNAL_FAULTS: Final = Metric(
 )
 """Faults of our own; anything but 0 should be reported to us."""
 
+OTEL_LLM_INTERNAL_FOLDED: Final = Metric(
+    name="otel_llm.internal.folded",
+    kind="counter",
+    value_type=int,
+    unit="{call}",
+    description="Number of calls that are counted in an overflow series, since there were too many label sets.",
+    attributes=(),
+    boundaries=(),
+    vocabularies=("otel_llm",),
+    source="otel-llm",
+)
+"""Calls beyond the cap on label sets; `OTEL_LLM_MAX_SERIES` raises it."""
+
 # Collections and look-ups
 
 CLIENT: Final = (
@@ -625,6 +638,7 @@ OWN: Final = (
     OTEL_LLM_SERVER_GENERATION_DURATION,
     OTEL_LLM_SERVER_OUTPUT_RATE,
     OTEL_LLM_INTERNAL_FAULTS,
+    OTEL_LLM_INTERNAL_FOLDED,
 )
 """Metrics of otel-llm, whatever the vocabulary."""
 

@@ -33,7 +33,8 @@ def test_every_row(rule: Rule) -> None:
             found = _find(f"https://llm.test{prefix}{path}?a=b", body)
             assert found is not None
             assert format_of(rule.format) is found.format
-            assert ("llm.test", 443) == (found.host, found.port)
+            assert ("llm.test", 443, "https://llm.test") == found.server[1:]
+            assert prefix + path == found.endpoint
             assert rule.streams == (found.body.get("stream") is True)
             assert ("{model}" not in rule.path) or "mine-1:0" == found.body["model"]
     if rule.asks != "*":
@@ -69,7 +70,7 @@ def test_providers(url: str, provider: str) -> None:
     found = _find(url, {"model": "m", "messages": [], "contents": [], "anthropic_version": "x"})
 
     assert found is not None
-    assert provider == found.provider
+    assert provider == found.server.provider
 
 
 @pytest.mark.parametrize("instances", [[], "x", ["content"], [{"prompt": "content"}], [{"input": "content"}]])
@@ -108,7 +109,7 @@ RULES = [
 def test_own_rules_come_first() -> None:
     """They need no keys in the body, win over the table, and hold for their hosts alone."""
     found = _find("http://LLM.test:81/v3/ask", {"model": "m"}, RULES)
-    assert (format_of("openai.chat"), "mine", "llm.test", 81) == found[:4]
+    assert (format_of("openai.chat"), ("mine", "llm.test", 81, "http://llm.test:81")) == found[:2]
     assert {"model": "m"} == found.body
     assert _find("http://other.test/v3/ask", {"model": "m"}, RULES) is None
 
@@ -117,7 +118,7 @@ def test_own_rules_come_first() -> None:
     assert format_of("anthropic.messages") is _find("http://other.test/v1/messages", body, RULES).format
 
     found = _find("http://any.test/serve/big%20one/predict", {"inputs": "x"}, RULES)
-    assert ("big one", "tgi") == (found.body["model"], found.provider)
+    assert ("big one", "tgi") == (found.body["model"], found.server.provider)
     assert _find("http://any.test/serve/a/b/predict", {"inputs": "x"}, RULES) is None
 
 

@@ -12,7 +12,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from otel_llm.testing import Seen
+from otel_llm.call import Call
+from otel_llm.testing import Seen, capture
 from otel_llm_openai import OpenAIInstrumentor
 from otel_llm_openai.server import server_of
 from otel_llm_semconv import attributes as names
@@ -28,8 +29,10 @@ from tests.openai.websocket_server import (
     answering,
     ask,
     both,
+    create,
     events_of,
     every,
+    last_of,
     realtime_only,
     run,
 )
@@ -47,6 +50,31 @@ def test_azure(sockets: SocketServer, seen: Seen, api: str, mode: str) -> None:
     (span,) = seen.spans
     assert "mine" == span["attributes"][names.GEN_AI_REQUEST_MODEL]
     assert "azure.ai.openai" == span["attributes"][names.GEN_AI_PROVIDER_NAME]
+
+
+@both
+@every
+@pytest.mark.parametrize("image", [False, True])
+def test_facts(sockets: SocketServer, api: str, mode: str, image: bool) -> None:
+    """The base URL is the one that is dialled, the endpoint its whole path; an image is seen in what is asked."""
+    answering(sockets, *events_of(api))
+    calls: list[Call] = []
+    look = [{"type": "message", "role": "user", "content": [{"type": "input_image", "image_url": "data:x"}]}]
+    event = create(api)
+    if image:
+        event = {**event, "response": {"input": look}} if "realtime" in api else {**event, "input": look}
+
+    async def scenario(caller: Caller) -> None:
+        await caller.send(event)
+        await caller.until(last_of(api))
+
+    with capture(call_hook=calls.append):
+        run(scenario, sockets, api, mode, url=f"{sockets.url}/", extra_query={"key": "secret"})
+
+    assert [(sockets.url, sockets.paths[0].partition("?")[0], image)] == [
+        (call.base_url, call.endpoint, call.image) for call in calls
+    ]
+    assert "/v1/" + ("realtime" if "realtime" in api else "responses") == calls[0].endpoint
 
 
 HOSTS = [
@@ -81,7 +109,7 @@ def test_host(sockets: SocketServer, seen: Seen, api: str, mode: str, host: str,
     (span,) = seen.spans
     attributes = span["attributes"]
     assert (provider, host) == (attributes[names.GEN_AI_PROVIDER_NAME], attributes[names.SERVER_ADDRESS])
-    assert (provider, host) == server_of(plain)[:2]
+    assert (provider, host) == server_of(plain)[0][:2]
 
 
 @both

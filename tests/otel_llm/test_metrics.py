@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import otel_llm
+from otel_llm import runtime
 from otel_llm.call import Call
 from otel_llm.ledger import Ledger
 from otel_llm.testing import Seen, capture
@@ -223,7 +224,7 @@ def test_keys_match_the_declared_attributes() -> None:
     start = tuple(name for name in series if name != names.GEN_AI_RESPONSE_MODEL)
     by_start = {metrics.OTEL_LLM_CLIENT_ACTIVE.name, *(m.name for m in metrics.OWN if "ratelimit" in m.name)}
     for metric in (*metrics.CLIENT, *metrics.OWN):
-        if metric is metrics.OTEL_LLM_INTERNAL_FAULTS:
+        if metric in (metrics.OTEL_LLM_INTERNAL_FAULTS, metrics.OTEL_LLM_INTERNAL_FOLDED):
             continue
         expected = start if metric.name in by_start else series
         assert expected == metric.attributes[: len(expected)], metric.name
@@ -257,3 +258,16 @@ def test_labels_must_be_strings(labels: Any) -> None:
     """A label that is no string is one clear TypeError."""
     with pytest.raises(TypeError, match="team must be a string"), otel_llm.labels(**labels):
         pass
+
+
+def test_what_is_folded_is_told() -> None:
+    """Calls beyond the cap on label sets are counted in a metric of their own, which is not there before."""
+    with capture(max_series=2) as seen:
+        telemetry = runtime.join()
+        assert telemetry is not None
+        for number in range(5):
+            call = Call()
+            call.operation, call.provider, call.request_model = "chat", "openai", f"m{number}"
+            telemetry.begin(call)
+            telemetry.end(call)
+            assert max(0, number - 1) == sum(point["value"] for point in seen.points("otel_llm.internal.folded"))

@@ -128,6 +128,21 @@ def test_who_is_in_stays_in() -> None:
     assert page.counts() == {"a0": 1, "a1": 1, "b0": 1, "b1": 1, "overflow": 2}
 
 
+def test_a_place_that_becomes_free() -> None:
+    """While nothing overflows, a series that goes away leaves its place to another, in a family of two scopes too."""
+    here = ["a"]
+
+    def observe(options: CallbackOptions) -> list[Observation]:
+        return [Observation(1, {"n": n}) for n in here]
+
+    page = Page(2)
+    page.provider.get_meter("other").create_counter("c").add(1, {"n": "x"})
+    page.meter.create_observable_counter("c", [observe])
+    assert page.counts() == {"x": 1, "a": 1}
+    here[:] = ["b"]
+    assert page.counts() == {"x": 1, "b": 1}
+
+
 def test_a_family_that_overflowed_stays_full() -> None:
     """When a series goes away, none leaves the overflow for its place: the overflow would fall."""
     here = ["a", "b", "c"]

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from http.client import HTTPResponse
 from urllib.parse import urlsplit
 
@@ -20,7 +20,10 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.registry import Collector
 
 from otel_llm.prometheus import PrometheusReader
-from otel_llm.prometheus.server import Page, address, start
+from otel_llm.prometheus.reader import page as families
+from otel_llm.prometheus.web.answer import Site
+from otel_llm.prometheus.web.server import Page, address, start
+from otel_llm.prometheus.writer import choose
 
 from .prometheus_pages import close_all, parsed, provider, warnings
 
@@ -51,10 +54,20 @@ def registry() -> CollectorRegistry:
     return registry
 
 
+def shown(registry: CollectorRegistry) -> Site:
+    """Return what shows a registry of its own at any path."""
+
+    def render(path: str, accept: str, names: Sequence[str]) -> tuple[str, bytes]:
+        format = choose(accept)
+        return format.content_type, format.write(families(registry, names or None))
+
+    return Site(render)
+
+
 @pytest.fixture
 def page(registry: CollectorRegistry) -> Iterator[Page]:
     """A page on a free port."""
-    page = Page("127.0.0.1", 0, registry)
+    page = Page("127.0.0.1", 0, site=shown(registry))
     yield page
     page.close()
 
@@ -155,7 +168,7 @@ def test_chosen_names(page: Page) -> None:
 
 def test_closing(registry: CollectorRegistry) -> None:
     """A page that is closed answers no more, its port is free and its thread gone; closing it again does nothing."""
-    page = Page("127.0.0.1", 0, registry)
+    page = Page("127.0.0.1", 0, site=shown(registry))
     ask(page)
     port = urlsplit(page.url).port or 0
     began = time.monotonic()
@@ -164,14 +177,14 @@ def test_closing(registry: CollectorRegistry) -> None:
     page.close()
     assert refuses(page)
     assert not [thread for thread in threading.enumerate() if thread.name == "otel_llm page"]
-    again = Page("127.0.0.1", port, registry)
+    again = Page("127.0.0.1", port, site=shown(registry))
     assert again.url == page.url
     again.close()
 
 
 def test_closing_while_a_client_does_nothing(registry: CollectorRegistry) -> None:
     """A connection over which nothing comes keeps neither others from the page nor the page from closing."""
-    page = Page("127.0.0.1", 0, registry)
+    page = Page("127.0.0.1", 0, site=shown(registry))
     place = urlsplit(page.url)
     with socket.create_connection(("127.0.0.1", place.port or 0), timeout=5):
         assert ask(page)[0].status == 200
@@ -207,7 +220,7 @@ def test_a_page_that_fails(caplog: pytest.LogCaptureFixture, capfd: pytest.Captu
 
     registry, collector = CollectorRegistry(), Broken()
     registry.register(collector)
-    page = Page("127.0.0.1", 0, registry)
+    page = Page("127.0.0.1", 0, site=shown(registry))
     response, body = ask(page)
     assert response.status == 500
     assert b"secret" not in body
@@ -222,10 +235,10 @@ def test_a_taken_port(page: Page, registry: CollectorRegistry, caplog: pytest.Lo
     """A port that is taken raises where the caller asked for it, and is one line in the log where not."""
     port = urlsplit(page.url).port or 0
     with pytest.raises(OSError, match="in use") as raised:
-        start(("127.0.0.1", port), registry, explicit=True)
+        start(("127.0.0.1", port), explicit=True)
     assert raised.value.__notes__ == [f"otel_llm: no Prometheus page on 127.0.0.1:{port}"]
     assert not warnings(caplog)
-    assert start(("127.0.0.1", port), registry, explicit=False) is None
+    assert start(("127.0.0.1", port), explicit=False) is None
     (line,) = warnings(caplog)
     assert line.startswith(f"otel_llm: no Prometheus page on 127.0.0.1:{port}: ")
 
@@ -234,7 +247,7 @@ def test_a_taken_port(page: Page, registry: CollectorRegistry, caplog: pytest.Lo
 def test_a_host_that_is_none(host: str, registry: CollectorRegistry) -> None:
     """A name that is no host's is an `OSError`, in whichever way it is none."""
     with pytest.raises(OSError, match=r"\w"):
-        Page(host, 0, registry)
+        Page(host, 0)
 
 
 def test_version_6(registry: CollectorRegistry) -> None:
@@ -244,7 +257,7 @@ def test_version_6(registry: CollectorRegistry) -> None:
             probe.bind(("::1", 0))
     except OSError:
         pytest.skip("no IPv6 here")
-    page = Page("::1", 0, registry)
+    page = Page("::1", 0, site=shown(registry))
     assert page.url.startswith("http://[::1]:")
     assert ask(page)[0].status == 200
     page.close()

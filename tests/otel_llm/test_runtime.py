@@ -343,10 +343,12 @@ def test_serve_with_the_users_provider(server: ScriptedServer, port: str, caplog
     sdk.prometheus_readers(providers["meter_provider"])[0].shutdown()
 
 
-def test_a_provider_that_takes_no_reader_cannot_be_served(port: str) -> None:
-    """That is one clear error."""
-    with pytest.raises(ValueError, match="serve: the meter provider, a NoOpMeterProvider, takes no metric reader"):
-        otel_llm.instrument(serve=True, tracer_provider=TracerProvider(), meter_provider=NoOpMeterProvider())
+def test_a_provider_that_takes_no_reader_is_served(port: str) -> None:
+    """The page of a provider that takes no reader shows what the ledger knows."""
+    providers: dict[str, Any] = {"tracer_provider": TracerProvider(), "meter_provider": NoOpMeterProvider()}
+    with otel_llm.instrument(serve=True, **providers) as handle:
+        assert handle.url is not None
+        assert "# TYPE gen_ai_client_operation_duration_seconds histogram" in httpx.get(handle.url).text
 
 
 @pytest.mark.usefixtures("unset")
@@ -433,10 +435,18 @@ def test_an_instrumentor_by_hand_builds_nothing() -> None:
     assert sdk.global_meter_provider() is None
 
 
-def test_generate_latest_without_a_reader() -> None:
-    """That is one clear error, which says what to do."""
-    with capture(), pytest.raises(RuntimeError, match="no Prometheus reader: call"):
-        otel_llm.generate_latest()
+def test_generate_latest_without_a_reader(server: ScriptedServer) -> None:
+    """With a meter provider that has no Prometheus reader the page tells of calls what the ledger knows."""
+    with capture():
+        before = otel_llm.generate_latest()
+        ask(server)
+        after = otel_llm.generate_latest()
+
+    declared = b"# TYPE gen_ai_client_operation_duration_seconds histogram"
+    assert declared in before
+    assert b"_count{" not in before
+    assert declared in after
+    assert b"gen_ai_client_operation_duration_seconds_count{" in after
 
 
 @pytest.mark.parametrize(("variable", "value"), [("OTEL_SDK_DISABLED", "true"), ("OTEL_METRICS_EXPORTER", "none")])

@@ -58,6 +58,7 @@ OWN: Final = {
     "otel_llm.server.generation.duration": ("histogram", "s", CALL),
     "otel_llm.server.output.rate": ("histogram", "{token}/s", CALL),
     "otel_llm.internal.faults": ("counter", "{fault}", {"otel_llm.fault.place"}),
+    "otel_llm.internal.folded": ("counter", "{call}", set[str]()),
 }
 
 every_metric = pytest.mark.parametrize("metric", metrics.ALL, ids=lambda metric: metric.name)

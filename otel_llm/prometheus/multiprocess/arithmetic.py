@@ -1,0 +1,245 @@
+"""Adding up what processes have counted, and taking off what one had from its parent."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import add, sub
+
+from otel_llm.prometheus.families import Family, Histogram, Series, spelled
+from otel_llm.prometheus.multiprocess.snapshot import Families, Row
+from otel_llm.state import Facts, State, Totals, beyond, rebucketed
+from otel_llm_semconv.attributes import OTEL_METRIC_OVERFLOW_LABEL
+
+Value = float | Histogram
+Bounds = Mapping[str, tuple[float, ...]]
+
+_TARGET = "target_info"
+_OVERFLOW = spelled({OTEL_METRIC_OVERFLOW_LABEL: "true"})
+
+
+def add_states(states: Iterable[State], like: State, max_series: int) -> State:
+    """Add states up, each cell where it came first.
+
+    Args:
+        states: what is gone first, then processes by age.
+        like: says on which bounds things are counted, and what every call is labelled with.
+        max_series: most cells; what is beyond is one.
+    """
+    bounds = dict(like.bounds)
+    active: dict[Facts, int] = {}
+    cells: dict[Facts, Totals] = {}
+    for state in states:
+        for name, upper in state.bounds.items():
+            bounds.setdefault(name, upper)
+        for facts, number in state.active:
+            active[facts] = active.get(facts, 0) + number
+        fitting = _fit(state.bounds, bounds)
+        for facts, totals in state.cells:
+            if fitting is not None:
+                totals = fitting(totals)
+            known = cells.get(facts)
+            if known is None and len(cells) >= max_series and not facts.overflow:
+                facts = beyond(facts.failure, ())
+                known = cells.get(facts)
+            cells[facts] = totals if known is None else _plus(known, totals)
+    return like._replace(bounds=bounds, active=list(active.items()), cells=list(cells.items()))
+
+
+def by_facts(cells: Iterable[tuple[Facts, Totals]]) -> list[tuple[Facts, Totals]]:
+    """Return cells of which no two have the same facts."""
+    added: dict[Facts, Totals] = {}
+    for facts, totals in cells:
+        known = added.get(facts)
+        added[facts] = totals if known is None else _plus(known, totals)
+    return list(added.items())
+
+
+def add_families(parts: Iterable[Families], max_series: int) -> Families:
+    """Add families up, each series where it came first.
+
+    What counts is added; a series that shows its last value shows that of the process in which it changed last; of what
+    describes the target, the first is shown.
+
+    Args:
+        parts: what is gone first, then processes by age.
+        max_series: most series of a family; what is beyond is one.
+    """
+    sums: dict[tuple[str, str], _Sum] = {}
+    times: dict[Row, float] = {}
+    for part in parts:
+        for family in part.families:
+            known = sums.get((family.name, family.kind))
+            if known is None:
+                known = sums[family.name, family.kind] = _Sum(family, max_series, times)
+            known.add(family.series, part.times)
+    return Families([each.family() for each in sums.values()], times)
+
+
+class _Sum:
+    """A family while the series of all processes are added up."""
+
+    def __init__(self, family: Family, max_series: int, times: dict[Row, float]) -> None:
+        self._family = family
+        self._max_series = max_series
+        self._times = times
+        self._rows: dict[str, Value] = {}
+
+    def add(self, series: Sequence[Series], times: Mapping[Row, float]) -> None:
+        """Add the series of one process."""
+        rows = self._rows
+        name = self._family.name
+        if name == _TARGET or self._family.kind == "info":
+            # A page has one target, whose processes may tell themselves apart in it.
+            if name != _TARGET or not rows:
+                rows.update(series)
+            return
+        for labels, value in series:
+            known = rows.get(labels)
+            if known is None and len(rows) >= self._max_series and labels != _OVERFLOW:
+                labels = _OVERFLOW
+                known = rows.get(labels)
+            if self._family.last:
+                at = times.get((name, labels), 0.0)
+                if known is None or at >= self._times.get((name, labels), 0.0):
+                    rows[labels] = value
+                    self._times[name, labels] = at
+            else:
+                rows[labels] = value if known is None else _add(known, value)
+
+    def family(self) -> Family:
+        """Return the family."""
+        return self._family._replace(series=[Series(labels, value) for labels, value in self._rows.items()])
+
+
+def subtract_state(state: State, before: State) -> State:
+    """Return what came after an earlier state: what a forked child has counted by itself."""
+    fitting = _fit(before.bounds, state.bounds)
+    counted = {facts: totals if fitting is None else fitting(totals) for facts, totals in before.cells}
+    cells: list[tuple[Facts, Totals]] = []
+    for facts, totals in state.cells:
+        known = counted.get(facts)
+        if known is not None and totals.calls >= known.calls:
+            totals = _plus(totals, known, -1)
+        if totals.calls:
+            cells.append((facts, totals))
+    return state._replace(cells=cells)
+
+
+def subtract_families(families: Families, before: Families) -> Families:
+    """Return what came after earlier families: what a forked child has counted by itself.
+
+    A value that is lower than before counts from zero. Nothing is taken off what shows the last value.
+    """
+    rows = {(family.name, labels): value for family in before.families for labels, value in family.series}
+    left: list[Family] = []
+    for family in families.families:
+        if family.kind != "info" and not family.last:
+            take_off = _difference if family.kind == "gauge" else _increase
+            series = [
+                Series(labels, take_off(value, rows.get((family.name, labels)))) for labels, value in family.series
+            ]
+            family = family._replace(series=series)
+        left.append(family)
+    return families._replace(families=left)
+
+
+def _difference(value: Value, earlier: Value | None) -> Value:
+    """Take off what was there before, which may be more."""
+    if isinstance(value, Histogram) or isinstance(earlier, Histogram) or earlier is None:
+        return value
+    return value - earlier
+
+
+def _increase(value: Value, earlier: Value | None) -> Value:
+    """Take off what was counted before."""
+    if not isinstance(value, Histogram):
+        return value if earlier is None or isinstance(earlier, Histogram) or value < earlier else value - earlier
+    if not isinstance(earlier, Histogram) or earlier.counts[-1] > value.counts[-1]:
+        return value
+    total = None if value.sum is None or earlier.sum is None else value.sum - earlier.sum
+    counts = [count - _up_to(bound, earlier) for bound, count in zip(value.bounds, value.counts, strict=True)]
+    return Histogram(value.bounds, counts, total, value.exemplars)
+
+
+def _add(one: Value, other: Value) -> Value:
+    """Add two values; where bounds differ, a histogram counts at a bound of the other what it has at its own below."""
+    if not isinstance(one, Histogram) or not isinstance(other, Histogram):
+        # One process may have a histogram where another has a number: the first stays.
+        return one if isinstance(one, Histogram) or isinstance(other, Histogram) else one + other
+    total = None if one.sum is None or other.sum is None else one.sum + other.sum
+    if one.bounds == other.bounds:
+        bounds = one.bounds
+        counts = list(map(add, one.counts, other.counts))
+    else:
+        bounds = tuple(sorted({*one.bounds, *other.bounds}))
+        counts = [_up_to(bound, one) + _up_to(bound, other) for bound in bounds]
+    exemplars = one.exemplars
+    if other.exemplars:
+        exemplars = dict(one.exemplars)
+        for bound, exemplar in other.exemplars.items():
+            known = exemplars.get(bound)
+            if known is None or known.timestamp <= exemplar.timestamp:
+                exemplars[bound] = exemplar
+    return Histogram(bounds, counts, total, exemplars)
+
+
+def _up_to(bound: float, value: Histogram) -> int:
+    position = bisect_right(value.bounds, bound)
+    return value.counts[position - 1] if position else 0
+
+
+def _plus(one: Totals, other: Totals, sign: int = 1) -> Totals:
+    """Add totals, or take them off; the last values are those that came last."""
+    rated = one if sign < 0 or one.at > other.at else other
+    loaded = one if sign < 0 or one.load_at > other.load_at else other
+    distributions = one.distributions
+    if other.distributions:
+        distributions = dict(distributions)
+        for name, (counts, total) in other.distributions.items():
+            known = distributions.get(name)
+            if known is None:
+                distributions[name] = counts, total
+            else:
+                distributions[name] = _counts(known[0], counts, sign), known[1] + sign * total
+    return Totals(
+        calls=one.calls + sign * other.calls,
+        seconds=one.seconds + sign * other.seconds,
+        counts=_counts(one.counts, other.counts, sign),
+        input_tokens=_total(one.input_tokens, other.input_tokens, sign),
+        output_tokens=_total(one.output_tokens, other.output_tokens, sign),
+        cache_read_tokens=_total(one.cache_read_tokens, other.cache_read_tokens, sign),
+        cache_write_tokens=_total(one.cache_write_tokens, other.cache_write_tokens, sign),
+        reasoning_tokens=_total(one.reasoning_tokens, other.reasoning_tokens, sign),
+        output_rate=rated.output_rate,
+        load_duration=loaded.load_duration,
+        at=rated.at,
+        load_at=loaded.load_at,
+        distributions=distributions,
+    )
+
+
+def _counts(one: Sequence[int], other: Sequence[int], sign: int) -> list[int]:
+    return list(map(add if sign > 0 else sub, one, other))
+
+
+def _total(one: int | None, other: int | None, sign: int) -> int | None:
+    return one if other is None else (one or 0) + sign * other
+
+
+def _fit(own: Bounds, wanted: Bounds) -> Callable[[Totals], Totals] | None:
+    """Return what puts totals on the bounds that are wanted, each count at the upper end of its bucket.
+
+    None where they are on them already, as in all processes of one configuration.
+    """
+    if all(own.get(name, upper) == upper for name, upper in wanted.items()):
+        return None
+
+    def moved(name: str, counts: Sequence[int]) -> Sequence[int]:
+        return rebucketed(list(counts), own[name], wanted[name]) if name in wanted else counts
+
+    def fitting(totals: Totals) -> Totals:
+        distributions = {name: (moved(name, kept[0]), kept[1]) for name, kept in totals.distributions.items()}
+        return totals._replace(counts=moved("duration", totals.counts), distributions=distributions)
+
+    return fitting

@@ -1,0 +1,174 @@
+"""Which page shows what.
+
+    /metrics             the canonical families, and those of the dialects that `instrument()` was asked for
+    /metrics/genai       the canonical families
+    /metrics/<dialect>   the families of a dialect that comes with us, or of one that `instrument()` was given
+
+A page with families of a dialect is always in text format 0.0.4, which is what the systems wrote that had them first; a
+page without negotiates OpenMetrics.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from prometheus_client import CollectorRegistry, Metric
+
+from otel_llm import sdk, serving
+from otel_llm.ledger import Ledger
+from otel_llm.prometheus import multiprocess
+from otel_llm.prometheus.dialects import bridge, load, shipped
+from otel_llm.prometheus.dialects.grammar import Dialect
+from otel_llm.prometheus.families import Family, restrict
+from otel_llm.prometheus.foreign.adapter import ForeignReader
+from otel_llm.prometheus.reader import families_of, page, shown_registry
+from otel_llm.prometheus.web.answer import MAIN
+from otel_llm.prometheus.writer import TEXT, choose
+from otel_llm.state import Columns, State
+
+logger = logging.getLogger("otel_llm")
+
+Families = list[Family | Metric]
+
+_NOTHING = Ledger(1, Columns())
+_foreign: WeakKeyDictionary[Any, ForeignReader] = WeakKeyDictionary()
+"""What reads the points of other instrumentations, by meter provider."""
+_told: set[str] = set()
+
+
+class Rendered(NamedTuple):
+    """A page."""
+
+    content_type: str
+    body: Iterable[bytes]
+    """In parts."""
+
+
+def names() -> tuple[str, ...]:
+    """Return the paths of all pages."""
+    return (MAIN, *(f"{MAIN}/{name}" for name in _dialects()))
+
+
+def render(path: str, accept: str, names: Sequence[str]) -> Rendered | None:
+    """Return the page at a path, or None where there is none.
+
+    Args:
+        path: from the root; one that does not begin with ``/metrics/`` shows the main page.
+        accept: the ``Accept`` header.
+        names: the only samples to be shown, if there are any.
+    """
+    name = path.removeprefix(f"{MAIN}/").strip("/") if path.startswith(f"{MAIN}/") else ""
+    dialect = _dialects().get(name)
+    if name and dialect is None:
+        return None
+    format = choose(accept) if _negotiates(name) else TEXT
+    found = families(name or None)
+    return Rendered(format.content_type, format.blocks(restrict(found, names) if names else found))
+
+
+def latest(dialect: str | None) -> bytes:
+    """Return a page in text format 0.0.4; see `otel_llm.generate_latest`.
+
+    Raises:
+        ValueError: there is no such dialect.
+    """
+    if dialect is not None and dialect not in _dialects():
+        raise ValueError(f"dialect={dialect!r}: expected None or one of {', '.join(_dialects())}")
+    return TEXT.write(families(dialect))
+
+
+def families(dialect: str | None) -> Families:
+    """Return what a page shows: that of a dialect, or the main one."""
+    if dialect is not None and dialect != serving.CANONICAL:
+        return [*bridge.translate(_dialects()[dialect], state())]
+    found = canonical()
+    if dialect is None and _asked():
+        taken = {name for family in found for name in _names_of(family)}
+        now = state()
+        for asked in _asked():
+            found += [family for family in bridge.translate(asked, now) if _is_free(family, taken)]
+    return found
+
+
+def canonical() -> Families:
+    """Return the canonical families: what the reader shows, else what the ledger tells of calls.
+
+    Of several workers, only our own metrics are shown: native ones are of one process.
+    """
+    registry = _registry()
+    if registry is not None:
+        shared = multiprocess.shared()
+        return page(registry) if shared is None else [*shared.families()]
+    if serving.switched_off or (serving.shown is not None and sdk.built_here(serving.shown.meter_provider)):
+        return []
+    return [*bridge.translate(load(serving.CANONICAL), state())]
+
+
+def own_families() -> list[Family]:
+    """Return what the readers of this process show of our own metrics, which is what workers share."""
+    registry = _registry()
+    return [] if registry is None else families_of(registry)
+
+
+def state() -> State:
+    """Return what the pages of dialects are made of: the calls of this process, or of all workers."""
+    shared = multiprocess.shared()
+    return own_state() if shared is None else shared.state()
+
+
+def own_state() -> State:
+    """Return what the pages of dialects are made of: the calls of this process, and what others tell of theirs."""
+    shown = serving.shown
+    if shown is None:
+        return _NOTHING.state({}, sdk.service_name(None))
+    own = shown.ledger.state(shown.settings.labels, sdk.service_name(shown.meter_provider))
+    return own._replace(cells=own.cells + foreign_reader(shown).cells())
+
+
+def foreign_reader(shown: serving.Shown) -> ForeignReader:
+    """Return what reads the points of other instrumentations; before it is asked for, none are seen."""
+    provider = shown.meter_provider
+    reader = _foreign.get(provider)
+    if reader is None:
+        reader = _foreign[provider] = ForeignReader(shown.ledger)
+    reader.attach(provider)
+    return reader
+
+
+def _registry() -> CollectorRegistry | None:
+    """Return where the readers of the meter provider show its metrics, or those of any other."""
+    readers = [] if serving.shown is None else sdk.prometheus_readers(serving.shown.meter_provider)
+    return readers[0]._registry if readers else shown_registry()
+
+
+def _asked() -> tuple[Dialect, ...]:
+    asked = () if serving.shown is None else serving.shown.settings.dialects
+    return tuple([dialect for dialect in asked if dialect.name != serving.CANONICAL])
+
+
+def _dialects() -> dict[str, Dialect]:
+    return {dialect.name: dialect for dialect in (*map(load, shipped()), *_asked())}
+
+
+def _negotiates(name: str) -> bool:
+    return name == serving.CANONICAL or not (name or _asked())
+
+
+def _names_of(family: Family | Metric) -> tuple[str, ...]:
+    """Return the names that a family has in the text format; what others hand out lacks the suffix of its type."""
+    if isinstance(family, Family):
+        return (family.name,)
+    return (family.name, f"{family.name}_total", f"{family.name}_info")
+
+
+def _is_free(family: Family, taken: set[str]) -> bool:
+    """Whether no other family of the page has the name; tell the first time that one has."""
+    if family.name not in taken:
+        return True
+    if family.name not in _told:
+        _told.add(family.name)
+        logger.warning("otel_llm: %s is the name of another metric too; only that one is shown", family.name)
+    return False

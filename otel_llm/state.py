@@ -1,0 +1,100 @@
+"""What a page of a dialect is made of: facts of calls, and the totals of those that share them.
+
+Plain values, so that the workers of one application can send each other what they counted.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from otel_llm.errors import Failure
+
+OVERFLOW_VALUE = "_overflow"
+"""What every label says of what is beyond the cap."""
+
+
+class Facts(NamedTuple):
+    """What a label can be made of: of calls that are counted together."""
+
+    operation: str
+    provider: str
+    request_model: str | None = None
+    response_model: str | None = None
+    server_address: str | None = None
+    server_port: int | None = None
+    base_url: str | None = None
+    endpoint: str | None = None
+    image: bool = False
+    labels: tuple[tuple[str, str], ...] = ()
+    """Labels of the context that a dialect uses, sorted by name."""
+    failure: Failure | None = None
+    overflow: bool = False
+    """Whether these calls are beyond the cap: every label says so, and only the class of the failure is true."""
+
+
+class Totals(NamedTuple):
+    """Numbers of the calls that share their facts; None is what no server ever told."""
+
+    calls: int
+    seconds: float
+    """Sum of the durations."""
+    counts: Sequence[int]
+    """Calls by bucket of the duration, and one more for those beyond the last bound; not cumulative."""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    output_rate: float | None = None
+    """Tokens per second of the last call that told them."""
+    load_duration: float | None = None
+    """Seconds in which the server loaded the model, of the last call that told them."""
+    at: float = 0.0
+    """When that rate was, in seconds of ``time.perf_counter``."""
+    load_at: float = 0.0
+    """When that load was told, in seconds of ``time.perf_counter``."""
+    distributions: Mapping[str, tuple[Sequence[int], float]] = {}
+    """Of other columns: counts by bucket, and the sum."""
+
+
+class State(NamedTuple):
+    """A copy of everything for one scrape."""
+
+    bounds: Mapping[str, tuple[float, ...]]
+    """Upper bounds of the buckets by column, without the infinite one."""
+    active: list[tuple[Facts, int]]
+    """Calls in flight."""
+    cells: list[tuple[Facts, Totals]]
+    """Totals, in the order in which they came."""
+    labels: Mapping[str, str]
+    """Labels of every call, beneath those of the context."""
+    service_name: str
+
+
+class Columns(NamedTuple):
+    """What the dialects want to be kept beside the canonical series."""
+
+    bounds: Mapping[str, tuple[float, ...]] = {"duration": ()}
+    """Upper bounds by column; ``duration`` is always kept."""
+    labels: frozenset[str] = frozenset()
+    """Names of the context's labels that tell calls apart."""
+    failure_labels: frozenset[str] = frozenset()
+    """Names of those that tell only failed calls apart."""
+
+
+def beyond(failed: Failure | None, extra: tuple[tuple[str, str], ...]) -> Facts:
+    """Return the facts of what is beyond the cap: nothing but how it failed, and which labels that has."""
+    labels = tuple([(name, OVERFLOW_VALUE) for name, _ in extra])
+    if failed is not None:
+        failed = Failure(OVERFLOW_VALUE, OVERFLOW_VALUE, failed.error_class)
+    return Facts(OVERFLOW_VALUE, OVERFLOW_VALUE, labels=labels, failure=failed, overflow=True)
+
+
+def rebucketed(counts: list[int], old: tuple[float, ...], new: tuple[float, ...]) -> list[int]:
+    """Put counts on other bounds, each at the upper end of the bucket it was in."""
+    moved = [0] * (len(new) + 1)
+    for bound, number in zip((*old, float("inf")), counts, strict=True):
+        moved[bisect_left(new, bound)] += number
+    return moved

@@ -1,0 +1,178 @@
+"""Labels of the context: where they go with the calls."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any
+
+import pytest
+from opentelemetry import baggage, propagate
+from opentelemetry.context import attach, detach
+
+import otel_llm
+from otel_llm import runtime
+from otel_llm.call import Call
+from otel_llm.context import labels_of
+from otel_llm.testing import Seen, capture
+
+WITH_BAGGAGE = {"baggage_labels": ("graph", "client_id")}
+
+
+def _ask() -> None:
+    """Make a call, as an instrumentor would."""
+    handle: Any = runtime._handle
+    call = Call()
+    call.operation, call.provider, call.request_model = "chat", "openai", "m"
+    handle.telemetry.begin(call)
+    handle.telemetry.end(call)
+
+
+def _labels(seen: Seen) -> list[dict[str, str]]:
+    """Return the labels of every call, without the prefix they have on spans."""
+    prefix = "otel_llm.label."
+    return [
+        {name.removeprefix(prefix): value for name, value in span["attributes"].items() if name.startswith(prefix)}
+        for span in seen.spans
+    ]
+
+
+def test_labels_follow_into_threads() -> None:
+    """A thread and a pool's task have the labels of the block in which they were started, and not those of another."""
+    with capture() as seen, ThreadPoolExecutor(1) as pool:
+        with otel_llm.labels(graph="a"):
+            thread = threading.Thread(target=_ask)
+            thread.start()
+            thread.join()
+            pool.submit(_ask).result()
+        with otel_llm.labels(graph="b"):
+            pool.submit(_ask).result()
+        pool.submit(_ask).result()
+        assert [{"graph": "a"}, {"graph": "a"}, {"graph": "b"}, {}] == _labels(seen)
+
+
+def test_threads_are_left_alone_where_the_environment_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contrib's switch for its instrumentation of threads counts for ours too."""
+    monkeypatch.setenv("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "threading")
+    start = threading.Thread.start
+    with capture() as seen:
+        assert start is threading.Thread.start
+        with otel_llm.labels(graph="a"):
+            thread = threading.Thread(target=_ask)
+            thread.start()
+            thread.join()
+        assert [{}] == _labels(seen)
+
+
+def test_threads_are_as_they_were_afterwards() -> None:
+    """Turning everything off gives the methods of threads back."""
+    before = threading.Thread.start, threading.Thread.run, ThreadPoolExecutor.submit
+    with capture():
+        assert before[0] is not threading.Thread.start
+    assert before == (threading.Thread.start, threading.Thread.run, ThreadPoolExecutor.submit)
+
+
+async def test_labels_follow_into_tasks() -> None:
+    """Each task has the labels of where it was made, however they take turns."""
+
+    async def ask() -> None:
+        await asyncio.sleep(0)
+        _ask()
+        await asyncio.to_thread(_ask)
+
+    with capture() as seen:
+        with otel_llm.labels(graph="a"):
+            one = asyncio.create_task(ask())
+        with otel_llm.labels(graph="b"):
+            other = asyncio.create_task(ask())
+        await asyncio.gather(one, other)
+        assert ["a", "a", "b", "b"] == sorted(labels["graph"] for labels in _labels(seen))
+
+
+def test_labels_decorate_a_function() -> None:
+    """Each call of the function has them, again and again."""
+
+    @otel_llm.labels(graph="a")
+    def ask() -> None:
+        _ask()
+
+    with capture() as seen:
+        ask()
+        ask()
+        _ask()
+        assert [{"graph": "a"}, {"graph": "a"}, {}] == _labels(seen)
+
+
+def test_a_generator_closed_elsewhere_breaks_nothing() -> None:
+    """A block inside a generator that ends in another context raises nothing there."""
+
+    def items() -> Generator[int]:
+        with otel_llm.labels(graph="a"):
+            yield 1
+
+    generator = items()
+    copy_context().run(next, generator)
+    generator.close()
+
+
+async def test_an_async_generator_closed_by_another_task_breaks_nothing() -> None:
+    """The same for an asynchronous generator, whose end another task runs."""
+
+    async def items() -> AsyncIterator[int]:
+        with otel_llm.labels(graph="a"):
+            yield 1
+
+    generator: Any = items()
+    await anext(generator)
+    await asyncio.create_task(generator.aclose())
+
+
+def test_baggage_brings_labels_if_asked() -> None:
+    """Labels of the chosen names come out of baggage; the block's own win, and other baggage is not looked at."""
+    with capture(**WITH_BAGGAGE) as seen:
+        context = baggage.set_baggage("user", "x", baggage.set_baggage("graph", "far"))
+        token = attach(context)
+        try:
+            _ask()
+            with otel_llm.labels(client_id="c1", graph="near"):
+                _ask()
+            with otel_llm.labels(team="t"):
+                _ask()
+        finally:
+            detach(token)
+        assert [{"graph": "far"}, {"client_id": "c1", "graph": "near"}, {"graph": "far", "team": "t"}] == _labels(seen)
+
+
+def test_labels_travel_as_baggage_if_asked() -> None:
+    """The labels of the chosen names are in the headers of requests to other services, and no others."""
+    with capture(**WITH_BAGGAGE), otel_llm.labels(graph="support", team="t"):
+        headers: dict[str, str] = {}
+        propagate.inject(headers)
+        assert "graph=support" == headers["baggage"]
+        there = propagate.extract(headers)
+        assert {"graph": "support"} == labels_of(there)
+
+
+def test_baggage_is_left_alone_unless_asked() -> None:
+    """Without the setting no label leaves the process, and none comes in."""
+    with capture() as seen:
+        with otel_llm.labels(graph="support"):
+            assert {} == baggage.get_all()
+        token = attach(baggage.set_baggage("graph", "far"))
+        try:
+            _ask()
+        finally:
+            detach(token)
+        assert [{}] == _labels(seen)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("baggage_labels", 3), ("baggage_labels", (3,)), ("dialects", 3), ("dialects", (None,))]
+)
+def test_lists_must_be_of_strings(name: str, value: object) -> None:
+    """What is no list of strings is one clear TypeError that names the setting."""
+    with pytest.raises(TypeError, match=f"{name} must be a sequence of strings"), capture(**{name: value}):
+        pass

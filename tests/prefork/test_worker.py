@@ -1,0 +1,240 @@
+"""One process of several, and what may go wrong with it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from prometheus_client import REGISTRY, Metric
+from prometheus_client.registry import Collector
+
+import otel_llm
+from otel_llm.prometheus import multiprocess
+from otel_llm.prometheus.multiprocess import directory as directories
+from otel_llm.prometheus.multiprocess import processes
+from otel_llm.prometheus.multiprocess.worker import Shared
+from otel_llm.prometheus.web.server import Page
+from otel_llm.testing.server import ScriptedServer
+from tests.prefork.deployment import counted, eventually, free_port
+
+
+@pytest.fixture(autouse=True)
+def _stop(monkeypatch: pytest.MonkeyPatch, unset: None) -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
+    """Share nothing beyond a test."""
+    monkeypatch.setattr(directories, "_told", set[str]())
+    yield
+    multiprocess.stop()
+    multiprocess._shared = None
+
+
+def _call(server: ScriptedServer, times: int = 1) -> None:
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none")
+    for _ in range(times):
+        client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "?"}])
+
+
+def _shown(dialect: str | None = None) -> float:
+    return counted(otel_llm.generate_latest(dialect).decode(), dialect)
+
+
+def _shared() -> Shared:
+    shared = multiprocess.shared()
+    assert shared is not None
+    return shared
+
+
+def test_alone(server: ScriptedServer) -> None:
+    """A process that is no worker shares nothing."""
+    otel_llm.instrument(serve=False)
+    assert multiprocess.shared() is None
+
+
+def test_turned_off_and_on(server: ScriptedServer, tmp_path: Path) -> None:
+    """What was counted before it was turned off counts once when it is on again."""
+    for calls in (2, 4):
+        otel_llm.instrument(serve=False, multiproc_dir=tmp_path / "shared")
+        _call(server, 2)
+        assert calls == _shown() == _shown("aegis")
+        otel_llm.uninstrument()
+    assert 1 == len(list((tmp_path / "shared").glob("*.snapshot")))
+
+
+def test_native_metrics(server: ScriptedServer, tmp_path: Path) -> None:
+    """Metrics of `prometheus_client` are of one process: workers neither share nor even collect them."""
+    collected: list[int] = []
+
+    class Costly(Collector):
+        def collect(self) -> list[Metric]:
+            collected.append(1)
+            return []
+
+    costly = Costly()
+    otel_llm.instrument(serve=False, multiproc_dir=tmp_path / "shared")
+    REGISTRY.register(costly)
+    try:
+        collected.clear()
+        _call(server)
+        assert 1 == _shown()
+        time.sleep(1.5)
+        assert b"process_" not in otel_llm.generate_latest()
+    finally:
+        REGISTRY.unregister(costly)
+    assert [] == collected
+
+
+def test_full_disk(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where nothing can be written, calls go on, the page shows what is known, and the log says it once."""
+    otel_llm.instrument(serve=False, multiproc_dir=tmp_path / "shared")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        _call(server, 3)
+        assert 3 == _shown() == _shown("aegis")
+        assert 1 == len([each for each in caplog.records if "No space left" in each.getMessage()])
+    _call(server)
+    assert 4 == _shown()
+    assert b'"gpt-5"' in next((tmp_path / "shared").glob("*.snapshot")).read_bytes()
+
+
+def test_directory_removed(server: ScriptedServer, tmp_path: Path) -> None:
+    """Where somebody removes the directory, it is made again."""
+    otel_llm.instrument(serve=False, multiproc_dir=tmp_path / "shared")
+    _call(server)
+    assert 1 == _shown()
+    for path in (tmp_path / "shared").iterdir():
+        path.unlink()
+    (tmp_path / "shared").rmdir()
+    _call(server)
+    assert 2 == _shown()
+    eventually(lambda: any((tmp_path / "shared").glob("*.socket")))
+
+
+def test_refused(tmp_path: Path) -> None:
+    """A directory that others may write to is an error at the start."""
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(ValueError, match="multiproc_dir: others may write to"):
+        otel_llm.instrument(serve=False, multiproc_dir=tmp_path / "open")
+
+
+def test_written_by_itself(server: ScriptedServer, tmp_path: Path) -> None:
+    """What is counted is written without a scrape, too, and not again and again where nothing changes."""
+    otel_llm.instrument(serve=False, multiproc_dir=tmp_path / "shared")
+    _call(server)
+    shared = _shared()
+    path = tmp_path / "shared" / f"{shared.name}.snapshot"
+    eventually(lambda: path.exists() and b'"gpt-5"' in path.read_bytes())
+    time.sleep(2.5)
+    written = path.stat().st_mtime_ns
+    time.sleep(2.5)
+    assert written == path.stat().st_mtime_ns
+
+
+def test_busy_sibling(server: ScriptedServer, tmp_path: Path) -> None:
+    """A process that takes questions and never answers holds a scrape up for half a second in all."""
+    otel_llm.instrument(serve=False, multiproc_dir=tmp_path / "shared")
+    _call(server)
+    assert 1 == _shown("aegis")
+    program = "import socket, sys, time; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(9)"
+    line = [sys.executable, "-c", f"{program}; print(flush=True); time.sleep(600)"]
+    busy: list[subprocess.Popen[bytes]] = []
+    try:
+        for _ in range(3):
+            path = tmp_path / f"{len(busy)}"
+            process = subprocess.Popen([*line, str(path)], stdout=subprocess.PIPE)
+            busy.append(process)
+            assert process.stdout is not None
+            process.stdout.readline()
+            path.rename(tmp_path / "shared" / f"{processes.identity(process.pid)}-1.socket")
+        begun = time.monotonic()
+        assert 1 == _shown("aegis")
+        assert 0.4 < time.monotonic() - begun < 1.0
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+
+def test_port_taken(server: ScriptedServer, tmp_path: Path) -> None:
+    """A port that is taken hurts nobody: the page is served there as soon as it is free."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        handle = otel_llm.instrument(serve=f"127.0.0.1:{port}", multiproc_dir=tmp_path / "shared")
+        assert f"http://127.0.0.1:{port}/metrics" == handle.url
+    eventually(lambda: _listens(port))
+
+
+def test_port_taken_alone(server: ScriptedServer) -> None:
+    """For a process that is alone, it is an error."""
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(OSError, match="in use"):
+        otel_llm.instrument(serve=f"127.0.0.1:{other.getsockname()[1]}")
+
+
+def test_page_closed_while_it_waits(tmp_path: Path) -> None:
+    """A page that is closed while another one has its port does not come back."""
+    otel_llm.instrument(serve=False, multiproc_dir=tmp_path / "shared")
+    port = free_port()
+    with Page("127.0.0.1", port):
+        page = Page("127.0.0.1", port)
+        assert page.served
+        page.close()
+        assert not page.served
+    eventually(lambda: not _shared().claims)
+    assert not _listens(port)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_gauges(tmp_path: Path) -> None:
+    """Of a gauge that shows its last value, the newest is shown; one that goes up and down is added up."""
+    from otel_llm.prometheus.families import Family, Series
+    from otel_llm.prometheus.multiprocess.directory import Directory
+    from otel_llm.state import State
+
+    own = processes.identity(os.getpid())
+    assert own is not None
+    state = State({"duration": ()}, [], [], {}, "")
+    values: list[dict[str, int]] = [{}, {}]
+
+    def families(number: int) -> list[Any]:
+        return [
+            Family(name, "", "gauge", series=[Series("", value)], last=name == "last")
+            for name, value in values[number].items()
+        ]
+
+    def sources(number: int) -> multiprocess.Sources:
+        return multiprocess.Sources(lambda: state, lambda: families(number))
+
+    workers = [Shared(Directory(tmp_path / "shared", own, own=False), sources(number)) for number in range(2)]
+
+    def shown() -> dict[str, Any]:
+        for worker in workers:
+            worker.write()
+        pages = [{family.name: family.series[0].value for family in worker.families()} for worker in workers]
+        assert pages[0] == pages[1]
+        return pages[0]
+
+    values[0] = {"last": 7, "active": 2}
+    assert {"last": 7, "active": 2} == shown()
+    values[1] = {"last": 3, "active": 4}
+    assert {"last": 3, "active": 6} == shown()
+    values[0] = {"last": 9, "active": 1}
+    assert {"last": 9, "active": 5} == shown()
