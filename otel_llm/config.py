@@ -260,7 +260,8 @@ def _dialects(value: Iterable[str] | None, environ: Mapping[str, str]) -> tuple[
     from otel_llm.prometheus.dialects import load, refuse_collisions
 
     try:
-        loaded = tuple(dict.fromkeys([load(name) for name in names]))
+        different = {os.path.realpath(name) if os.sep in name else name: name for name in names}
+        loaded = tuple(dict.fromkeys(map(load, different.values())))
         refuse_collisions(loaded)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
@@ -272,12 +273,25 @@ def _baggage_labels(value: Iterable[str] | None, environ: Mapping[str, str]) -> 
 
 
 def _directory(value: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> str | None:
+    source = "multiproc_dir"
     if value is None:
-        return environ.get(variables.OTEL_LLM_MULTIPROC_DIR, "").strip() or None
+        source, value = variables.OTEL_LLM_MULTIPROC_DIR, environ.get(variables.OTEL_LLM_MULTIPROC_DIR, "").strip()
+        if not value:
+            return None
     try:
-        return os.fspath(value)
+        path = os.fsdecode(value)
     except TypeError:
-        raise TypeError(f"multiproc_dir must be a path, not {type(value).__name__}") from None
+        raise TypeError(f"{source} must be a path, not {type(value).__name__}") from None
+    if not path:
+        raise ValueError(f"{source}='': expected the path of a directory")
+    if disabled():  # then nothing is made
+        return path
+    from otel_llm.prometheus import multiprocess
+
+    wrong = multiprocess.unfit(path)
+    if wrong is not None:
+        raise ValueError(f"{source}={path!r}: {wrong}")
+    return path
 
 
 def _capture(environ: Mapping[str, str]) -> Capture:

@@ -50,7 +50,8 @@ class Labels(dict[str, str]):
     def __init__(self, *labels: Mapping[str, str]) -> None:
         super().__init__()
         for each in labels:
-            self.update(each)
+            # A string enum is its value here, as OTLP sends it.
+            self.update({str.__str__(name): str.__str__(value) for name, value in each.items()})
         self._among: frozenset[str] | None = None
         self._chosen: tuple[tuple[str, str], ...] = ()
 

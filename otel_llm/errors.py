@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from otel_llm.wire.fields import clean
+from otel_llm.wire.fields import clean, field
 from otel_llm_semconv.errors import (
     CLASS_BY_API_ERROR,
     CLASS_BY_EXCEPTION,
@@ -27,7 +27,7 @@ class Failure(NamedTuple):
 
 
 _names: dict[type[BaseException], str] = {}
-_failures: dict[tuple[str, type[BaseException] | None, object], Failure] = {}
+_failures: dict[tuple[str, type[BaseException] | None, int | None, str | None], Failure] = {}
 _MOST_NAMES = 1024
 
 
@@ -58,35 +58,48 @@ def failure(error_type: str, error: BaseException | None) -> Failure:
     """
     try:
         status = None if error is None else _status(error)
-        key = error_type, None if error is None else type(error), status
+        told = None if error is None or status is not None else _told(error)
+        key = error_type, None if error is None else type(error), status, told
         known = _failures.get(key)
         if known is None:
             if len(_failures) >= _MOST_NAMES:
                 _failures.clear()
             name = error_type if error is None else type(error).__name__
-            known = _failures[key] = Failure(error_type, clean(name), _class(error_type, error, status))
+            known = _failures[key] = Failure(error_type, clean(name), _class(*key))
         return known
     except Exception:
         return Failure(error_type, error_type, ErrorClass.UNKNOWN)
 
 
 def _status(error: BaseException) -> int | None:
-    """Return the HTTP status that an exception tells of itself or of its response."""
+    """Return the HTTP status of the failure that an exception tells of itself or of its response."""
     status = getattr(error, "status_code", None)
     if status is None:
         status = getattr(getattr(error, "response", None), "status_code", None)
-    return status if type(status) is int else None
+    # An answer that began well can fail later.
+    return status if type(status) is int and status >= 400 else None
 
 
-def _class(error_type: str, error: BaseException | None, status: int | None) -> str:
-    """Return the class of an error: by its status, else by the nearest class of exception that is known."""
-    if status is None and error is None and error_type.isdecimal():
+def _told(error: BaseException) -> str | None:
+    """Return the class of an error that came in an answer, by what the API calls it."""
+    body: Any = getattr(error, "body", None)
+    within = field(body, "error") or body
+    names = (getattr(error, "code", None), getattr(error, "type", None), field(within, "code"), field(within, "type"))
+    classes = (CLASS_BY_API_ERROR.get(name) for name in names if isinstance(name, str))
+    return next((known for known in classes if known is not None), None)
+
+
+def _class(error_type: str, kind: type[BaseException] | None, status: int | None, told: str | None) -> str:
+    """Return the class of an error: by its status, by what the API calls it, or by the nearest class that is known."""
+    if kind is None and error_type.isdecimal():
         status = int(error_type)
     if status is not None and status >= 400:
         return CLASS_BY_STATUS.get(status, ErrorClass.API_ERROR)
-    if error is None:
+    if kind is None:
         return CLASS_BY_API_ERROR.get(error_type, ErrorClass.API_ERROR)
-    bases = (CLASS_BY_EXCEPTION.get(base.__name__) for base in type(error).__mro__)
+    if told is not None:
+        return told
+    bases = (CLASS_BY_EXCEPTION.get(base.__name__) for base in kind.__mro__)
     return next((known for known in bases if known is not None), ErrorClass.UNKNOWN)
 
 

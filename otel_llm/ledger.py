@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import weakref
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from threading import RLock
 from typing import Any, TypeAlias
 
@@ -28,6 +28,9 @@ from otel_llm.wire.headers import rate_limits
 
 Key: TypeAlias = tuple[object, ...]
 """Values of the attributes that a series has, in the order in which its metric declares them."""
+
+Bounds: TypeAlias = Mapping[str, tuple[float, ...]]
+"""Upper bounds of buckets by column."""
 
 OVERFLOW: Key = ()
 """Key of the one series that stands for all beyond the cap."""
@@ -76,26 +79,65 @@ class Row(Tokens):
 class Cell(Tokens):
     """Running totals of the calls of one canonical series that dialects show in the same way."""
 
-    __slots__ = ("counts", "distributions", "facts", "last", "load", "seconds", "series")
+    __slots__ = ("before", "counts", "distributions", "facts", "inputs", "last", "load", "outputs", "seconds", "series")
 
-    def __init__(self, series: Key, facts: Facts | None, buckets: int) -> None:
+    def __init__(self, series: Key, facts: Facts | None, bounds: Bounds) -> None:
         super().__init__()
         self.series = series
         """The canonical series, or `OVERFLOW`."""
         self.facts = facts
         """None where no dialect counts these calls, since they run no model."""
         self.seconds = 0.0
-        self.counts = [0] * buckets
+        self.counts = _empty(bounds["duration"])
+        self.inputs = _empty(bounds["input_tokens"]) if "input_tokens" in bounds else None
+        """Calls by bucket of their input tokens, where a dialect wants them."""
+        self.outputs = _empty(bounds["output_tokens"]) if "output_tokens" in bounds else None
+        self.before = 0, 0
+        """Input and output tokens that are in no bucket, since nobody wanted buckets then."""
         self.load: tuple[float, float] | None = None
         """Seconds in which the model was loaded, and when that was told."""
         self.last: tuple[int, float, float] | None = None
         """Output tokens, seconds in which they came, and when that was."""
-        self.distributions: dict[str, list[Any]] | None = None
+        self.distributions: dict[str, tuple[list[int], float]] = {}
+        """Other columns by bucket, and their sum."""
+
+    def distribute(self, name: str, value: float, bounds: Bounds) -> None:
+        """Count a value in its bucket, if a dialect wants that."""
+        upper = bounds.get(name)
+        if upper is not None:
+            counts, total = self.distributions.get(name) or (_empty(upper), 0.0)
+            counts[bisect_left(upper, value)] += 1
+            self.distributions[name] = counts, total + value
+
+    def go_over(self, old: Bounds, new: Bounds) -> None:
+        """Go over to other buckets; those that become finer hold what they held at their upper end."""
+        self.counts = rebucketed(self.counts, old["duration"], new["duration"])
+        self.distributions = {
+            name: (rebucketed(counts, old[name], new[name]), total)
+            for name, (counts, total) in self.distributions.items()
+            if name in new
+        }
+        before_input, before_output = self.before
+        if self.inputs is None:
+            before_input = self.input or 0
+        if self.outputs is None:
+            before_output = self.output or 0
+        self.before = before_input, before_output
+        self.inputs = _gone_over(self.inputs, "input_tokens", old, new)
+        self.outputs = _gone_over(self.outputs, "output_tokens", old, new)
 
     def totals(self) -> Totals:
         """Return a copy."""
         tokens, seconds, at = self.last or (0, 0.0, 0.0)
         load, load_at = self.load or (None, 0.0)
+        distributions: dict[str, tuple[list[int], float]] = {
+            name: (counts.copy(), total) for name, (counts, total) in self.distributions.items()
+        }
+        before_input, before_output = self.before
+        if self.inputs is not None and any(self.inputs):
+            distributions["input_tokens"] = self.inputs.copy(), (self.input or 0) - before_input
+        if self.outputs is not None and any(self.outputs):
+            distributions["output_tokens"] = self.outputs.copy(), (self.output or 0) - before_output
         return Totals(
             sum(self.counts),
             self.seconds,
@@ -109,7 +151,7 @@ class Cell(Tokens):
             load,
             at,
             load_at,
-            {name: (kept[0].copy(), kept[1]) for name, kept in (self.distributions or {}).items()},
+            distributions,
         )
 
 
@@ -183,21 +225,17 @@ class Ledger:
         _ledgers.add(self)
 
     def keep(self, columns: Columns) -> None:
-        """Keep what the dialects want from now on; buckets that become finer hold what they held at their upper end."""
+        """Keep from now on what these dialects want as well; finer buckets hold what was counted at their upper end."""
+        columns = self.columns.united(columns)
         with self._lock:
-            for cell in self._cells:
-                cell.counts = rebucketed(cell.counts, self._bounds, columns.bounds["duration"])
-                for name, kept in list((cell.distributions or {}).items()):
-                    if name in columns.bounds:
-                        kept[0] = rebucketed(kept[0], self.columns.bounds[name], columns.bounds[name])
-                    elif cell.distributions is not None:
-                        del cell.distributions[name]
+            for cell in (*self._cells, *self._folded_cells.values()):
+                cell.go_over(self.columns.bounds, columns.bounds)
             self.columns = columns
             self._bounds = columns.bounds["duration"]
-            self._buckets = len(self._bounds) + 1
             self._labels = columns.labels
-            self._loads = "load_duration" in columns.bounds
-            self._others = tuple([(name, _COLUMNS[name]) for name in columns.bounds if name in _COLUMNS])
+            self._input_bounds = columns.bounds.get("input_tokens", ())
+            self._output_bounds = columns.bounds.get("output_tokens", ())
+            self._first_chunks = "time_to_first_chunk" in columns.bounds
 
     def clear(self) -> None:
         """Forget everything, in a forked child whose parent goes on counting what it has counted."""
@@ -269,11 +307,15 @@ class Ledger:
             tokens = call.input_tokens
             if tokens is not None:
                 cell.input = tokens + (cell.input or 0)
+                if cell.inputs is not None:
+                    cell.inputs[bisect_left(self._input_bounds, tokens)] += 1
             tokens = call.output_tokens
             if tokens is not None:
                 cell.output = tokens + (cell.output or 0)
                 if tokens:
                     cell.last = tokens, seconds, call.ended_at
+                if cell.outputs is not None:
+                    cell.outputs[bisect_left(self._output_bounds, tokens)] += 1
             tokens = call.cache_read_tokens
             if tokens is not None:
                 cell.cache_read = tokens + (cell.cache_read or 0)
@@ -289,11 +331,8 @@ class Ledger:
             if call.retry_reasons:
                 for reason in call.retry_reasons:
                     cell.retries = _added(cell.retries, {reason: 1})
-            if self._others:
-                for name, column in self._others:
-                    value = column(call)
-                    if value is not None:
-                        self._distribute(cell, name, value)
+            if self._first_chunks and call.first_chunk_at is not None:
+                cell.distribute("time_to_first_chunk", call.first_chunk_at - call.started_at, self.columns.bounds)
 
     def _ended(self, call: Call) -> Key:
         """Return by what cells of calls are told apart that failed, or that no dialect counts."""
@@ -309,21 +348,10 @@ class Ledger:
         load = call.load_seconds
         if load is not None:
             cell.load = load, call.ended_at
-            if self._loads:
-                self._distribute(cell, "load_duration", load)
+            cell.distribute("load_duration", load, self.columns.bounds)
         seconds = call.generation_seconds
         if call.output_tokens and seconds:
             cell.last = call.output_tokens, seconds, call.ended_at
-
-    def _distribute(self, cell: Cell, name: str, value: float) -> None:
-        bounds = self.columns.bounds[name]
-        if cell.distributions is None:
-            cell.distributions = {}
-        kept = cell.distributions.get(name)
-        if kept is None:
-            kept = cell.distributions[name] = [[0] * (len(bounds) + 1), 0.0]
-        kept[0][bisect_left(bounds, value)] += 1
-        kept[1] += value
 
     def _new_track(self, key: Key) -> Track:
         lane = self.lanes.get(key[:5]) or self._new_lane(key[:5])
@@ -354,14 +382,14 @@ class Ledger:
         if call.runs_model:
             facts = beyond(failed, extra) if folds else self._facts(track, call, failed, extra)
         if not folds:
-            cell = track.cells[key] = Cell(series, facts, self._buckets)
+            cell = track.cells[key] = Cell(series, facts, self.columns.bounds)
             self._cells.append(cell)
             return cell
         self.folded += 1
         folded: Key = (series, facts)
         known = self._folded_cells.get(folded)
         if known is None:
-            known = self._folded_cells[folded] = Cell(series, facts, self._buckets)
+            known = self._folded_cells[folded] = Cell(series, facts, self.columns.bounds)
         return known
 
     def _facts(self, track: Track, call: Call, failed: Failure | None, extra: tuple[tuple[str, str], ...]) -> Facts:
@@ -413,12 +441,14 @@ class Ledger:
         return State(columns.bounds, active, cells, labels, service_name)
 
 
-_COLUMNS: Mapping[str, Callable[[Call], float | None]] = {
-    "time_to_first_chunk": lambda call: call.time_to_first_chunk,
-    "input_tokens": lambda call: call.input_tokens,
-    "output_tokens": lambda call: call.output_tokens,
-}
-"""Columns of which a distribution is kept only where a dialect asks for it."""
+def _empty(bounds: tuple[float, ...]) -> list[int]:
+    return [0] * (len(bounds) + 1)
+
+
+def _gone_over(counts: list[int] | None, name: str, old: Bounds, new: Bounds) -> list[int] | None:
+    if name not in new:
+        return None
+    return _empty(new[name]) if counts is None else rebucketed(counts, old[name], new[name])
 
 
 def _plus(total: int | None, more: int | None) -> int | None:

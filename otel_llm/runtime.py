@@ -8,14 +8,13 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
-from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points, version
 from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from otel_llm import config, context, exporters, sdk, serving
+from otel_llm import config, context, exporters, sdk, serving, threads
 from otel_llm.audience import is_proxy
 from otel_llm.config import CallHook, Capture, ContentHook, Settings
 from otel_llm.faults import guarded
@@ -42,12 +41,7 @@ SCOPE = "otel_llm"
 INSTRUMENTORS = "otel_llm_instrumentor"
 """Entry point group of the instrumentors."""
 
-THREADING = "threading"
-"""Entry point of contrib's instrumentor of threads."""
-
 _lock = RLock()
-_threads: Any = None
-"""Contrib's instrumentor of threads, where we switched it on."""
 _handle: Handle | None = None
 _ledgers: WeakKeyDictionary[Any, tuple[Ledger, set[str]]] = WeakKeyDictionary()
 """For each meter provider its ledger, and the names of what is observed from it: they go on when we come back."""
@@ -160,6 +154,7 @@ def instrument(
         ValueError: a setting is not accepted; the message names it and the accepted values.
         TypeError: a setting is of the wrong type.
         OSError: the address given by *serve* cannot be bound.
+        ImportError: the page there has a web config file, which needs the extra ``serve``.
     """
     global _handle
     asked: dict[str, object] = {
@@ -172,7 +167,6 @@ def instrument(
         "labels": labels,
         "inject_usage": inject_usage,
         "http_spans": http_spans,
-        "multiproc_dir": multiproc_dir,
         "content_hook": content_hook,
         "call_hook": call_hook,
     }
@@ -192,6 +186,7 @@ def instrument(
         )
         asked["http_rules"] = None if http_rules is None else settings.http_rules
         asked["dialects"] = None if dialects is None else settings.dialects
+        asked["multiproc_dir"] = None if multiproc_dir is None else settings.multiproc_dir
         asked["baggage_labels"] = None if baggage_labels is None else settings.baggage_labels
         config.check_providers(
             tracer_provider=tracer_provider, meter_provider=meter_provider, logger_provider=logger_provider
@@ -239,7 +234,7 @@ def uninstrument() -> None:
         if handle._providers is not None:
             sdk.release_readers(handle._providers.meter)
         context.carry(frozenset())
-        _switch_threads_off()
+        threads.leave()
         serving.close_page()
 
 
@@ -300,6 +295,8 @@ def _start(settings: Settings, providers: Providers) -> Telemetry:
     sdk.adopt_readers(providers.meter, settings.max_series)
     release = version("otel-llm")
     meter = providers.meter.get_meter(SCOPE, release, SCHEMA_URL)
+    if config.disabled_instrumentations().isdisjoint((threads.NAME, "*")):
+        threads.carry()
     ledger, observed = _ledger_of(providers.meter, settings)
     context.carry(settings.baggage_labels)
     serving.begin(ledger, settings, providers.meter)
@@ -347,31 +344,11 @@ def _switch_on(telemetry: Telemetry) -> None:
     for instrumentor in _load(wanted):
         if not instrumentor.is_instrumented_by_opentelemetry:
             _switch_on_one(instrumentor, telemetry)
-    if THREADING not in off and "*" not in off:
-        _switch_threads_on()
 
 
 @guarded
 def _switch_on_one(instrumentor: Any, telemetry: Telemetry) -> None:
     instrumentor.instrument(telemetry=telemetry, skip_dep_check=True)
-
-
-@guarded
-def _switch_threads_on() -> None:
-    """Have threads go on in the context in which they were started, with its labels and its span."""
-    global _threads
-    instrumentor: Any = import_module("opentelemetry.instrumentation.threading").ThreadingInstrumentor()
-    if not instrumentor.is_instrumented_by_opentelemetry:
-        instrumentor.instrument()
-        _threads = instrumentor
-
-
-@guarded
-def _switch_threads_off() -> None:
-    global _threads
-    instrumentor, _threads = _threads, None
-    if instrumentor is not None:
-        instrumentor.uninstrument()
 
 
 @guarded

@@ -16,6 +16,7 @@ from otel_llm.state import Columns, State
 from otel_llm_semconv import environment as variables
 
 if TYPE_CHECKING:
+    from otel_llm.prometheus.dialects.grammar import Dialect
     from otel_llm.prometheus.web.server import Page
 
 
@@ -35,6 +36,8 @@ shown: Shown | None = None
 """What `instrument()` decided last; pages stay as they were when everything is turned off."""
 switched_off = False
 """Whether the environment switched OpenTelemetry off, so that there is nothing to show."""
+_included: dict[Dialect, None] = {}
+"""Dialects that are shown elsewhere than on a page."""
 _page: Page | None = None
 """The page that `instrument()` serves; closed by `uninstrument()`."""
 
@@ -46,23 +49,25 @@ def columns(settings: Settings, meter_provider: Any) -> Columns:
     """
     from otel_llm.prometheus import dialects
 
-    readers = sdk.prometheus_readers(meter_provider)
+    readers = [] if meter_provider is None else sdk.prometheus_readers(meter_provider)
     names = [name for name in dialects.shipped() if name != CANONICAL or not readers]
-    chosen = (*map(dialects.load, names), *settings.dialects)
+    chosen = (*map(dialects.load, names), *settings.dialects, *_included)
     labels = dialects.label_names(chosen)
     return Columns({"duration": (), **dialects.bounds(chosen)}, labels.always, labels.on_failure)
 
 
 def expect(settings: Settings) -> None:
-    """Get ready to be one of several workers, of which one serves the page.
-
-    Raises:
-        ValueError: the directory that they are to share cannot be used.
-        OSError: likewise.
-    """
+    """Get ready to be one of several workers, of which one serves the page."""
     from otel_llm.prometheus import multiprocess
 
     multiprocess.expect(settings.multiproc_dir)
+
+
+def include(dialect: Dialect) -> None:
+    """Have the ledger count for a dialect that no page shows, from now on."""
+    _included[dialect] = None
+    if shown is not None:
+        shown.ledger.keep(columns(shown.settings, shown.meter_provider))
 
 
 def begin(ledger: Ledger, settings: Settings, meter_provider: Any) -> None:

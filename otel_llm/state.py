@@ -83,6 +83,15 @@ class Columns(NamedTuple):
     failure_labels: frozenset[str] = frozenset()
     """Names of those that tell only failed calls apart."""
 
+    def united(self, other: Columns) -> Columns:
+        """Return what both want: what is kept once stays, so that no counter falls."""
+        bounds = {
+            name: tuple(sorted({*self.bounds.get(name, ()), *other.bounds.get(name, ())}))
+            for name in {**self.bounds, **other.bounds}
+        }
+        labels = self.labels | other.labels
+        return Columns(bounds, labels, (self.failure_labels | other.failure_labels) - labels)
+
 
 def beyond(failed: Failure | None, extra: tuple[tuple[str, str], ...]) -> Facts:
     """Return the facts of what is beyond the cap: nothing but how it failed, and which labels that has."""

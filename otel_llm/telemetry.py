@@ -20,6 +20,7 @@ from otel_llm.errors import error_message, error_type
 from otel_llm.ledger import Ledger
 from otel_llm.sinks.metrics import Metrics
 from otel_llm.sinks.spans import Spans
+from otel_llm.wire.fields import count
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -178,6 +179,7 @@ class Telemetry:
                 self.settings.call_hook(call)
             except Exception:
                 faults.fault("call_hook")
+            _put_right(call)
 
     def _redact(self, call: Call) -> None:
         """Let the user's hook change the content; where it fails, nothing of the content is kept."""
@@ -194,6 +196,18 @@ class Telemetry:
             except Exception:
                 faults.fault("content_hook")
         call.input_messages, call.output_messages, call.system_instructions, call.tool_definitions = kept or Content()
+
+
+_NUMBERS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+
+
+def _put_right(call: Call) -> None:
+    """Take what a hook has written for unknown where it is no number that can be added up: that would stay for ever."""
+    for name in _NUMBERS:
+        if name in call.__dict__ and count(call.__dict__[name]) is None:
+            setattr(call, name, None)
+    if not call.started_at <= call.ended_at < float("inf"):
+        call.ended_at = call.started_at
 
 
 def suppressed(context: Context) -> bool:

@@ -190,6 +190,8 @@ def test_commands_exist(block: Block) -> None:
             case ["python", "-m", module, *options]:
                 done = _run([sys.executable, "-m", module, "--help"], ROOT, dict(os.environ))
                 assert {word for word in options if word.startswith("--")} <= set(re.findall(r"--[\w-]+", done.stdout))
+            case ["python", "-c", code]:
+                ast.parse(code)
             case ["pytest", *rest]:
                 assert all((ROOT / word).exists() for word in rest if word.startswith("tests"))
             case []:

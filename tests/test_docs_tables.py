@@ -18,7 +18,7 @@ from openai.types.responses import ResponseError
 from opentelemetry.context import Context
 
 import otel_llm
-from otel_llm import config, foreign, runtime
+from otel_llm import config, foreign, threads
 from otel_llm.call import Call
 from otel_llm.wire import formats
 from otel_llm.wire.ollama import endpoint
@@ -229,7 +229,7 @@ def test_instrumentors_are_listed() -> None:
     rows = {quoted(row[0])[0]: row for row in table_rows("docs/configuration.md", "## Standard variables")}
 
     listed = quoted(rows["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"][1])
-    assert [*project["entry-points"]["otel_llm_instrumentor"], runtime.THREADING, "*"] == listed
+    assert [*project["entry-points"]["otel_llm_instrumentor"], threads.NAME, "*"] == listed
 
 
 def test_error_types_exist() -> None:

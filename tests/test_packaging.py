@@ -85,7 +85,6 @@ def test_core_dependencies_stay_few() -> None:
         "opentelemetry-sdk",
         "opentelemetry-instrumentation",
         "opentelemetry-instrumentation-httpx",
-        "opentelemetry-instrumentation-threading",
         "opentelemetry-exporter-prometheus",
         "prometheus_client",
         "wrapt",

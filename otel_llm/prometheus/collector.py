@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Metric
 
+from otel_llm import serving
 from otel_llm.prometheus.dialects import load
 from otel_llm.prometheus.dialects.bridge import translate
 from otel_llm.prometheus.dialects.grammar import Dialect
@@ -26,7 +27,7 @@ class DialectCollector:
 
     Args:
         dialect: the name of one that comes with us, the path of a file, or a dialect that is loaded already.
-        state: returns what the ledger counted; that of `instrument()` if it is None.
+        state: returns what the ledger counted; that of `instrument()` if it is None, which then counts for the dialect.
 
     Raises:
         ValueError: there is no such dialect, or its file is wrong; the message names file, family and key.
@@ -36,6 +37,8 @@ class DialectCollector:
     def __init__(self, dialect: str | Path | Dialect, state: Callable[[], State] | None = None) -> None:
         self.dialect = dialect if isinstance(dialect, Dialect) else load(dialect)
         self._state = state
+        if state is None:
+            serving.include(self.dialect)
 
     def describe(self) -> Iterable[Metric]:
         """Return the families without samples, so that the registry can tell who has a name already."""

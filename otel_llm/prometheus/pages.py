@@ -11,6 +11,7 @@ page without negotiates OpenMetrics.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -18,22 +19,22 @@ from weakref import WeakKeyDictionary
 from prometheus_client import CollectorRegistry, Metric
 
 from otel_llm import sdk, serving
+from otel_llm.config import Settings
 from otel_llm.ledger import Ledger
 from otel_llm.prometheus import multiprocess
 from otel_llm.prometheus.dialects import bridge, load, shipped
 from otel_llm.prometheus.dialects.grammar import Dialect
 from otel_llm.prometheus.families import Family, restrict
 from otel_llm.prometheus.foreign.adapter import ForeignReader
-from otel_llm.prometheus.reader import families_of, page, shown_registry
+from otel_llm.prometheus.reader import families_of, natives_of, page, shown_registry
 from otel_llm.prometheus.web.answer import MAIN
 from otel_llm.prometheus.writer import TEXT, choose
-from otel_llm.state import Columns, State
+from otel_llm.state import State
 
 logger = logging.getLogger("otel_llm")
 
 Families = list[Family | Metric]
 
-_NOTHING = Ledger(1, Columns())
 _foreign: WeakKeyDictionary[Any, ForeignReader] = WeakKeyDictionary()
 """What reads the points of other instrumentations, by meter provider."""
 _told: set[str] = set()
@@ -56,13 +57,12 @@ def render(path: str, accept: str, names: Sequence[str]) -> Rendered | None:
     """Return the page at a path, or None where there is none.
 
     Args:
-        path: from the root; one that does not begin with ``/metrics/`` shows the main page.
+        path: from the root; ``/`` shows the main page, too.
         accept: the ``Accept`` header.
         names: the only samples to be shown, if there are any.
     """
-    name = path.removeprefix(f"{MAIN}/").strip("/") if path.startswith(f"{MAIN}/") else ""
-    dialect = _dialects().get(name)
-    if name and dialect is None:
+    name = "" if path == "/" else path.removeprefix(MAIN).strip("/")
+    if not (path.startswith(f"{MAIN}/") or path in (MAIN, "/")) or (name and name not in _dialects()):
         return None
     format = choose(accept) if _negotiates(name) else TEXT
     found = families(name or None)
@@ -101,10 +101,25 @@ def canonical() -> Families:
     registry = _registry()
     if registry is not None:
         shared = multiprocess.shared()
-        return page(registry) if shared is None else [*shared.families()]
+        if shared is None:
+            return page(registry)
+        _tell_of_natives(registry)
+        return [*shared.families()]
     if serving.switched_off or (serving.shown is not None and sdk.built_here(serving.shown.meter_provider)):
         return []
     return [*bridge.translate(load(serving.CANONICAL), state())]
+
+
+def _tell_of_natives(registry: CollectorRegistry) -> None:
+    """Tell, once for all workers, what is left out; who has a page of their metrics together knows of it."""
+    if "" in _told or os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        return
+    names = natives_of(registry)
+    if names:
+        _told.add("")
+        if multiprocess.first("native"):
+            told = "metrics of prometheus_client are of one process, and left out of the page of several workers: %s"
+            logger.warning(f"otel_llm: {told}", ", ".join(names))
 
 
 def own_families() -> list[Family]:
@@ -123,7 +138,7 @@ def own_state() -> State:
     """Return what the pages of dialects are made of: the calls of this process, and what others tell of theirs."""
     shown = serving.shown
     if shown is None:
-        return _NOTHING.state({}, sdk.service_name(None))
+        return Ledger(1, serving.columns(Settings(), None)).state({}, sdk.service_name(None))
     own = shown.ledger.state(shown.settings.labels, sdk.service_name(shown.meter_provider))
     return own._replace(cells=own.cells + foreign_reader(shown).cells())
 
@@ -141,7 +156,7 @@ def foreign_reader(shown: serving.Shown) -> ForeignReader:
 def _registry() -> CollectorRegistry | None:
     """Return where the readers of the meter provider show its metrics, or those of any other."""
     readers = [] if serving.shown is None else sdk.prometheus_readers(serving.shown.meter_provider)
-    return readers[0]._registry if readers else shown_registry()
+    return shown_registry([reader._registry for reader in readers])
 
 
 def _asked() -> tuple[Dialect, ...]:
@@ -157,16 +172,27 @@ def _negotiates(name: str) -> bool:
     return name == serving.CANONICAL or not (name or _asked())
 
 
-def _names_of(family: Family | Metric) -> tuple[str, ...]:
-    """Return the names that a family has in the text format; what others hand out lacks the suffix of its type."""
-    if isinstance(family, Family):
-        return (family.name,)
-    return (family.name, f"{family.name}_total", f"{family.name}_info")
+_SUFFIXES = {
+    "counter": ("_total",),
+    "gaugehistogram": ("_bucket", "_gcount", "_gsum"),
+    "histogram": ("_bucket", "_count", "_sum"),
+    "info": ("_info",),
+    "summary": ("", "_count", "_sum"),
+}
+
+
+def _names_of(family: Family | Metric) -> set[str]:
+    """Return the names of a family's samples; what others hand out lacks the suffix of its type."""
+    if isinstance(family, Metric):
+        return {family.name, *(family.name + suffix for suffix in _SUFFIXES.get(family.type, ()))} - (
+            {family.name} if family.type in ("counter", "info") else set()
+        )
+    return {family.name, *(family.name + suffix for suffix in _SUFFIXES["histogram"] if family.kind == "histogram")}
 
 
 def _is_free(family: Family, taken: set[str]) -> bool:
     """Whether no other family of the page has the name; tell the first time that one has."""
-    if family.name not in taken:
+    if taken.isdisjoint(_names_of(family)):
         return True
     if family.name not in _told:
         _told.add(family.name)

@@ -80,18 +80,17 @@ class LabelCache:
         self._known: dict[tuple[object, ...], Rows] = {}
         self._asked: dict[tuple[object, ...], Rows] = {}
 
-    def rows(self, stream: tuple[object, ...], shared: Labels, scope: Labels, points: Sequence[Any]) -> Rows:
+    def rows(self, stream: tuple[object, ...], shared: Labels, scope: Labels, attributes: Sequence[object]) -> Rows:
         """Return the labels of a stream's points.
 
         Args:
             stream: type and whatever names it; streams that have this in common are told apart by their order.
             shared: what every series has, where no attribute says otherwise.
             scope: what every series has, whatever the attributes say.
-            points: the points of the stream.
+            attributes: those of each point of the stream; the same object each time, or they are spelled anew.
         """
         while stream in self._asked:
             stream = (*stream, "again")
-        attributes = [point.attributes for point in points]
         around = shared, scope
         rows = self._known.get(stream)
         if rows is None or not rows.is_of(around, attributes):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from threading import RLock
 from typing import Any
@@ -15,6 +15,7 @@ from opentelemetry.sdk.metrics.export import MetricsData
 from prometheus_client import REGISTRY, CollectorRegistry, Metric
 
 from otel_llm import config
+from otel_llm.prometheus import shortcut
 from otel_llm.prometheus.families import Family, restrict, to_metric
 from otel_llm.prometheus.points import LabelCache
 from otel_llm.prometheus.translator import Memory, Options, Reading, read, translate
@@ -22,6 +23,8 @@ from otel_llm.prometheus.web import server
 from otel_llm.prometheus.web.server import Page, address, start
 
 logger = logging.getLogger("otel_llm")
+
+_OF_PROCESS = ("process_", "python_")
 
 
 class Shared:
@@ -39,13 +42,13 @@ class Source:
     """Our collector: one per reader, of which the first in a registry shows the metrics of all.
 
     Args:
-        collect: has the reader collect, which ends in `add_metrics_data`.
+        reader: has what it collects end in `add_metrics_data`.
         options: how the reader wants its metrics shown.
         registry: where it is shown.
     """
 
-    def __init__(self, collect: Callable[[], None], options: Options, registry: CollectorRegistry) -> None:
-        self._collect = collect
+    def __init__(self, reader: PrometheusMetricReader, options: Options, registry: CollectorRegistry) -> None:
+        self._reader = reader
         self._options = options
         self._registry = registry
         self._cache = LabelCache()
@@ -54,8 +57,11 @@ class Source:
 
     def add_metrics_data(self, data: MetricsData) -> None:
         """Take what the reader collected, for a scrape or for a flush: exemplars are kept either way."""
+        short = shortcut.current()
+        if short is not None and short.reader is not self._reader:
+            short = None
         with self._shared.lock:
-            self._reading = read(data, self._options, self._cache, self._shared.memory)
+            self._reading = read(data, self._options, self._cache, self._shared.memory, short)
 
     def describe(self) -> Iterable[Metric]:
         """Name no families in advance: which there are is known when they are collected."""
@@ -79,7 +85,8 @@ class Source:
     def read(self) -> Reading | None:
         """Have the reader collect, and return what came of it."""
         self._reading = None
-        self._collect()
+        with shortcut.opened(self._reader):
+            self._reader.collect()
         reading, self._reading = self._reading, None
         return reading
 
@@ -111,10 +118,20 @@ def families_of(registry: CollectorRegistry) -> list[Family]:
     return sources[0].families() if sources else []
 
 
-def shown_registry() -> CollectorRegistry | None:
-    """Return the registry whose page the process shows: the default one if a reader is in it, else any other."""
+def natives_of(registry: CollectorRegistry) -> list[str]:
+    """Return the names of what others show in a registry, without what `prometheus_client` tells of the process."""
+    with registry._lock:
+        collectors = {collector: list(names) for collector, names in registry._collector_to_names.items()}
+    ours = "otel_llm."
+    others = [names for collector, names in collectors.items() if not type(collector).__module__.startswith(ours)]
+    return [names[0] for names in others if names and not all(name.startswith(_OF_PROCESS) for name in names)]
+
+
+def shown_registry(first: Sequence[CollectorRegistry] = ()) -> CollectorRegistry | None:
+    """Return the registry whose page the process shows: one of the *first*, the default one, or any with a reader."""
     showing = [registry for registry in list(_shared) if _sources(registry)]
-    return REGISTRY if REGISTRY in showing else next(iter(showing), None)
+    preferred = [registry for registry in (*first, REGISTRY) if registry in showing]
+    return next(iter((*preferred, *showing)), None)
 
 
 def adopt(reader: PrometheusMetricReader, max_series: int) -> None:
@@ -139,7 +156,7 @@ def adopt(reader: PrometheusMetricReader, max_series: int) -> None:
         theirs._resource_attribute_filter,
         max_series,
     )
-    source: Any = Source(reader.collect, options, registry)
+    source: Any = Source(reader, options, registry)
     # The reader hands it what it collects, and takes it out of the registry at shutdown.
     reader._collector = source
     registry.register(source)

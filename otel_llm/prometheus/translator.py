@@ -42,6 +42,7 @@ from otel_llm.prometheus.points import (
     scope_labels,
     series_id,
 )
+from otel_llm.prometheus.shortcut import Shortcut
 from otel_llm_semconv.attributes import OTEL_METRIC_OVERFLOW_LABEL
 
 logger = logging.getLogger("otel_llm")
@@ -106,7 +107,9 @@ class Memory:
         """The families that exceeded their cap: who is in stays in, or the overflow could fall."""
 
 
-def read(data: MetricsData, options: Options, cache: LabelCache, memory: Memory) -> Reading:
+def read(
+    data: MetricsData, options: Options, cache: LabelCache, memory: Memory, shortcut: Shortcut | None = None
+) -> Reading:
     """Name and label what a reader collected, and keep its exemplars, which the SDK forgets at every collection.
 
     Args:
@@ -114,6 +117,7 @@ def read(data: MetricsData, options: Options, cache: LabelCache, memory: Memory)
         options: how the reader wants it shown.
         cache: the reader's own.
         memory: the page's; exemplars are added to it.
+        shortcut: what did not come by way of the SDK.
     """
     targets: list[Labels] = []
     streams: list[Stream] = []
@@ -133,7 +137,10 @@ def read(data: MetricsData, options: Options, cache: LabelCache, memory: Memory)
                     continue
                 name, unit = _name(metric, kind, options.prefix)
                 place = kind, metric.name, scope.name, scope.version, scope.schema_url
-                rows = cache.rows(place, shared, own, metric.data.data_points)
+                points = metric.data.data_points
+                left = shortcut.take(scope, metric.name, points) if shortcut else None
+                series = left.attributes if left else [point.attributes for point in points]
+                rows = cache.rows(place, shared, own, series)
                 streams.append(
                     Stream(
                         name,
@@ -144,7 +151,7 @@ def read(data: MetricsData, options: Options, cache: LabelCache, memory: Memory)
                         options.max_series,
                         {**shared, **own},
                         rows,
-                        _values(metric.data, name, rows, memory),
+                        left.values if left else _values(metric.data, name, rows, memory),
                     )
                 )
     cache.forget()

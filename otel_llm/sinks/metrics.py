@@ -6,6 +6,7 @@ Source: GenAI semantic conventions, "Metrics" and "Token metrics", in the vocabu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from opentelemetry.context import Context
@@ -18,6 +19,8 @@ from otel_llm.config import Settings
 from otel_llm.foreign import NOTHING, Covered
 from otel_llm.ledger import OVERFLOW, Key, Ledger, Row
 from otel_llm.overdue import settle
+from otel_llm.prometheus import shortcut
+from otel_llm.prometheus.shortcut import Observations
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv import metrics
 from otel_llm_semconv.metrics import Metric
@@ -83,6 +86,45 @@ class Distribution(Family):
     def point(self, key: Key) -> Point:
         """Return how to record into the key's series."""
         return self.record, self.attributes(key)
+
+
+class Observed(Family):
+    """A counter or a gauge and its series, read when somebody collects."""
+
+    def __init__(
+        self, meter: Meter, metric: Metric, max_series: int, read: Callable[[], Iterable[tuple[Key, Value]]]
+    ) -> None:
+        super().__init__(metric, max_series)
+        self._read = read
+        self._seen: dict[int, Attributes] = {}
+        """Attributes by their identity, in the order in which they came."""
+        self._instrument: object = None
+        create = {
+            "counter": meter.create_observable_counter,
+            "updowncounter": meter.create_observable_up_down_counter,
+            "gauge": meter.create_observable_gauge,
+        }[metric.kind]
+        self._instrument = create(metric.name, [self._observe], metric.unit, metric.description)
+
+    def observations(self) -> Observations:
+        """Return what is there to observe now, each series in its place among the others, once it has been there."""
+        totals: dict[int, Value] = {}
+        for key, value in self._read():
+            attributes = self.attributes(key)
+            one = id(attributes)
+            if one in totals:
+                totals[one] += value
+            else:
+                totals[one] = value
+                self._seen.setdefault(one, attributes)
+        seen = [(attributes, totals[one]) for one, attributes in self._seen.items() if one in totals]
+        return Observations([attributes for attributes, _ in seen], [value for _, value in seen])
+
+    def _observe(self, options: CallbackOptions) -> Iterable[Observation]:
+        found = self.observations()
+        short = shortcut.current()
+        left = short is not None and short.leave(self._instrument, found)
+        return map(Observation, found.values[:1] if left else found.values, found.attributes)
 
 
 class Plan(NamedTuple):
@@ -223,23 +265,7 @@ def observe(meter: Meter, ledger: Ledger, settings: Settings, observed_already: 
         if metric not in chosen or metric.name in observed_already:
             return
         observed_already.add(metric.name)
-        family = Family(metric, settings.max_series)
-        create = {
-            "counter": meter.create_observable_counter,
-            "updowncounter": meter.create_observable_up_down_counter,
-            "gauge": meter.create_observable_gauge,
-        }[metric.kind]
-
-        def callback(options: CallbackOptions) -> Iterator[Observation]:
-            totals: dict[int, tuple[Value, Attributes]] = {}
-            for key, value in read(ledger):
-                attributes = family.attributes(key)
-                before = totals.get(id(attributes))
-                totals[id(attributes)] = (value if before is None else before[0] + value, attributes)
-            for value, attributes in totals.values():
-                yield Observation(value, attributes)
-
-        create(metric.name, [callback], metric.unit, metric.description)
+        Observed(meter, metric, settings.max_series, partial(read, ledger))
 
     observed(metrics.OTEL_LLM_CLIENT_ACTIVE, _active)
     observed(metrics.OTEL_LLM_CLIENT_RETRIES, _retries)

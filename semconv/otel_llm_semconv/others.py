@@ -1,7 +1,7 @@
 """What other GenAI instrumentations write: their scopes, and how they spell what the conventions now spell otherwise.
 
-Those of contrib, OpenLLMetry and pydantic-ai are as their packages of November 2026 have them, others as their documents
-do; what is not listed is taken as it is.
+Those of contrib, OpenLLMetry and pydantic-ai are as their packages of November 2026 have them, others as they document
+themselves; what is not listed is taken as it is.
 """
 
 from collections.abc import Mapping

@@ -212,10 +212,10 @@ def test_outcome_and_where(show: Show) -> None:
 
 
 def test_calls_of_one_label_set_add_up(show: Show) -> None:
-    """Cells whose labels are the same are one series: floats added in their order, buckets bucket by bucket."""
-    one = Totals(3, 0.1, [1, 1, 0, 0, 1])
-    two = Totals(2, 0.2, [0, 1, 0, 1, 0])
-    three = Totals(1, 0.3, [0, 0, 1, 0, 0])
+    """Cells whose labels are the same are one series: sums added up, buckets bucket by bucket."""
+    one = Totals(3, 0.125, [1, 1, 0, 0, 1])
+    two = Totals(2, 0.25, [0, 1, 0, 1, 0])
+    three = Totals(1, 0.5, [0, 0, 1, 0, 0])
     cells = [(CHAT, one), (KNOWN, Totals(1, 9.0, [0, 0, 0, 0, 1])), (KNOWN._replace(provider="openai"), two)]
     cells.append((CHAT._replace(response_model="other"), three))
 
@@ -223,9 +223,9 @@ def test_calls_of_one_label_set_add_up(show: Show) -> None:
     found = show(keys, *cells)
 
     assert ['x="openai"', 'x="azure.ai.openai"'] == list(found)
-    assert Histogram((0.5, 5.0, float("inf")), (3, 5, 6), (0.1 + 0.2) + 0.3) == found['x="openai"']
+    assert Histogram((0.5, 5.0, float("inf")), (3, 5, 6), 0.875) == found['x="openai"']
     assert Histogram((0.5, 5.0, float("inf")), (0, 0, 1), 9.0) == found['x="azure.ai.openai"']
-    assert {'x="openai"': (0.1 + 0.2) + 0.3, 'x="azure.ai.openai"': 9.0} == show(
+    assert {'x="openai"': 0.875, 'x="azure.ai.openai"': 9.0} == show(
         'type = "counter"\nvalue = "duration"\nlabels = { x = "provider" }', *cells
     )
 

@@ -10,11 +10,15 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Metric, generat
 from prometheus_client.openmetrics import parser
 from prometheus_client.registry import DuplicateTimeseries
 
+import otel_llm
+from otel_llm import runtime
+from otel_llm.call import Call
 from otel_llm.prometheus import pages
 from otel_llm.prometheus.collector import DialectCollector
 from otel_llm.prometheus.dialects import bounds, load, shipped
 from otel_llm.prometheus.writer import OPENMETRICS
 from otel_llm.state import Facts, State, Totals
+from otel_llm.testing import capture
 from otel_llm_semconv.values import Operation
 
 BOUNDS = bounds(map(load, shipped()))
@@ -140,3 +144,27 @@ def test_own_files(tmp_path: Path, registry: CollectorRegistry) -> None:
         DialectCollector("aegsi")
     with pytest.raises(TypeError, match=r"^a dialect must be a name or a path, not int$"):
         DialectCollector(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def test_a_dialect_that_no_page_shows(tmp_path: Path) -> None:
+    """A file that is given to the collector alone has its labels and buckets counted, from then on."""
+    (tmp_path / "alone.toml").write_text(
+        '[[family]]\nname = "seconds"\ntype = "histogram"\nhelp = ""\nvalue = "duration"\nbuckets = [0.123, 77]\n'
+        'labels = { team = "label.team" }\n',
+        "utf-8",
+    )
+    with capture():
+        collector = DialectCollector(tmp_path / "alone.toml")
+        telemetry = runtime.join()
+        assert telemetry is not None
+        call = Call()
+        call.operation, call.provider = "chat", "openai"
+        with otel_llm.labels(team="search"):
+            telemetry.begin(call)
+        telemetry.end(call)
+        (family,) = collector.collect()
+
+    assert {("search", "0.123"), ("search", "77.0"), ("search", "+Inf")} == {
+        (sample.labels["team"], sample.labels["le"]) for sample in family.samples if "le" in sample.labels
+    }
+    assert [1.0] * 3 == [sample.value for sample in family.samples if "le" in sample.labels]

@@ -98,6 +98,19 @@ def test_tables_of_keys(heading: str, names: tuple[str, ...]) -> None:
     assert list(names) == [name for cells in table_rows(PAGE, heading) for name in quoted(cells[0])]
 
 
+def test_complete_families_are_named() -> None:
+    """The row of the key `complete` names the shipped families that have it, and whose they are if names are shared."""
+    (row,) = [cells[1] for cells in table_rows(PAGE, "### A family") if "complete" in quoted(cells[0])]
+    complete = {family.name: set[str]() for name in shipped() for family in load(name).families if family.complete}
+    for name in shipped():
+        for family in load(name).families:
+            if family.name in complete:
+                complete[family.name].add(name)
+
+    shared = {dialect for dialects in complete.values() if len(dialects) > 1 for dialect in dialects}
+    assert {*complete, *shared} == set(quoted(row.partition(". ")[2]))
+
+
 def test_table_of_columns() -> None:
     """The table of columns says which types of family can show each."""
     found = {

@@ -358,6 +358,20 @@ WRONG = {
     "a bucket twice": (_histogram(buckets="[1, 1.0]"), r"family took_seconds: buckets=\[1, 1.0\]: expected finite .*"),
     "infinite bucket": (_histogram(buckets="[1, inf]"), r"family took_seconds: buckets=\[1, inf\]: expected finite .*"),
     "no number as bucket": (_histogram(buckets="[nan]"), r"family took_seconds: buckets=\[nan\]: expected finite .*"),
+    "a bucket too large": (
+        _histogram(buckets=f"[1{'0' * 400}]"),
+        r"family took_seconds: buckets=\[10+\.\.\.0+\]: expected finite .*",
+    ),
+    "buckets that are shown alike": (
+        _histogram(buckets="[9007199254740992, 9007199254740993]"),
+        r"family took_seconds: buckets=\[9007199254740992, 9007199254740993\]: expected finite .*",
+    ),
+    "a number too long to read": (_histogram(buckets=f"[1{'0' * 5000}]"), "is no TOML: Exceeds the limit .*"),
+    "brackets in brackets": (_histogram(buckets="[" * 5000), "is nested too deep"),
+    "tables in tables": (
+        _family(value="", rows="{ kind = { in." + "a." * 2000 + 'a = "calls" } }'),
+        "family calls_total: rows.kind.in=.{,80}: expected a text that .*",
+    ),
     "truth as bucket": (_histogram(buckets="[true]"), r"family took_seconds: buckets=\[True\]: expected finite .*"),
     "one number": (_histogram(buckets="1"), "family took_seconds: buckets=1: expected finite .*"),
     "buckets of an unknown metric": (

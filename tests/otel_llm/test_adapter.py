@@ -634,16 +634,19 @@ def test_memory_is_bounded() -> None:
 
 def test_other_buckets(others: Others) -> None:
     """Where the dialects change, counts go where the ledger's go: to the upper end of the bucket they were in."""
+
+    def up_to(bound: float) -> int:
+        ((totals,), bounds) = others.cells.values(), others.ledger.columns.bounds["duration"]
+        return sum(totals.counts[: bounds.index(bound) + 1])
+
     others.record(0.5)
     others.tokens(7, "input")
-    others.ledger.keep(Columns({"duration": (0.1, 0.2, 1.0, 5.0)}))
-    assert [[0, 0, 1, 0, 0]] == [list(totals.counts) for totals in others.cells.values()]
-    others.ledger.keep(Columns({"duration": (0.1, 0.2, 1.0)}))
-    others.record(0.15)
+    before = [(bound, up_to(bound)) for bound in others.ledger.columns.bounds["duration"]]
+    others.ledger.keep(Columns({"duration": (0.15, 0.17, 0.49, 0.51)}))
+    others.record(0.16)
 
-    (totals,) = others.cells.values()
-    assert [0, 1, 1, 0] == list(totals.counts)
-    assert {} == totals.distributions
+    assert [0, 1, 1] == [up_to(bound) for bound in (0.15, 0.17, 0.49)]
+    assert [count + (bound > 0.16) for bound, count in before] == [up_to(bound) for bound, _ in before]
 
 
 def test_cleared(others: Others) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncIterator, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -52,6 +54,60 @@ def test_labels_follow_into_threads() -> None:
             pool.submit(_ask).result()
         pool.submit(_ask).result()
         assert [{"graph": "a"}, {"graph": "a"}, {"graph": "b"}, {}] == _labels(seen)
+
+
+def test_labels_follow_into_every_kind_of_thread() -> None:
+    """A class with a `run` of its own, a timer, and a thread that starts one itself; nothing is left on them."""
+
+    class Own(threading.Thread):
+        def run(self) -> None:
+            inner = threading.Thread(target=_ask)
+            inner.start()
+            inner.join()
+
+    with capture() as seen:
+        with otel_llm.labels(graph="a"):
+            kinds = [Own(), threading.Timer(0, _ask), threading.Thread(target=_ask, daemon=True)]
+            for thread in kinds:
+                thread.start()
+                thread.join()
+        assert [{"graph": "a"}] * 3 == _labels(seen)
+        assert [False] * 3 == ["run" in vars(thread) for thread in kinds]
+
+
+def test_a_pool_has_no_context_of_its_own() -> None:
+    """What is submitted by a plain executor of a task has the labels of where, and errors come back as they are."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with otel_llm.labels(graph="a"):
+            await loop.run_in_executor(pool, _ask)
+        await loop.run_in_executor(pool, _ask)
+
+    def fails(*, reason: str) -> None:
+        raise ValueError(reason)
+
+    with capture() as seen, ThreadPoolExecutor(1) as pool:
+        asyncio.run(main())
+        assert [{"graph": "a"}, {}] == _labels(seen)
+        with otel_llm.labels(graph="b"), pytest.raises(ValueError, match="mine"):
+            pool.submit(fails, reason="mine").result()
+        with otel_llm.labels(graph="b"), pytest.raises(TypeError, match="missing 1 required positional argument: 'fn'"):
+            pool.submit()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def test_contrib_carries_where_it_is_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside contrib's instrumentor of threads, ours leaves them to it."""
+
+    class ThreadingInstrumentor:
+        is_instrumented_by_opentelemetry = True
+
+    module = ModuleType("threading")
+    module.ThreadingInstrumentor = ThreadingInstrumentor  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "opentelemetry.instrumentation.threading", module)
+    start = threading.Thread.start
+    with capture():
+        assert start is threading.Thread.start
 
 
 def test_threads_are_left_alone_where_the_environment_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -244,3 +244,14 @@ def test_an_exception_has_the_class_of_the_nearest_base_that_is_known(error: Bas
     ((facts, _),) = _state(ledger).cells
     assert facts.failure is not None
     assert (type(error).__name__, error_class) == (facts.failure.name, facts.failure.error_class)
+
+
+def test_columns_only_grow() -> None:
+    """What was kept for a dialect goes on when another one is asked for, so that no counter falls."""
+    ledger = Ledger(10, Columns({"duration": (1.0,), "output_tokens": (10.0,)}, frozenset({"graph"})))
+    _count(ledger, _call(output_tokens=5))
+    ledger.keep(Columns({"duration": (2.0,)}, frozenset({"team"})))
+    _count(ledger, _call(output_tokens=50, labels={"team": "a", "graph": "b"}))
+    assert {"duration": (1.0, 2.0), "output_tokens": (10.0,)} == ledger.columns.bounds
+    assert [([1, 0], 5), ([0, 1], 50)] == [totals.distributions["output_tokens"] for _, totals in _state(ledger).cells]
+    assert (("graph", "b"), ("team", "a")) == _state(ledger).cells[1][0].labels

@@ -7,17 +7,31 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import openai
+import prometheus_client
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
 
 import otel_llm
+from otel_llm.prometheus import PrometheusReader
 
-if not os.environ.get("PREFORK_ZERO_CODE"):
-    otel_llm.instrument(dialects=("aegis",))
+if os.environ.get("PREFORK_ONLY_THE_PAGE"):
+    metrics.set_meter_provider(MeterProvider(metric_readers=[PrometheusReader()]))
+    page = otel_llm.serve_metrics()
+    calls = metrics.get_meter("app").create_counter("app_calls")
+elif not os.environ.get("PREFORK_ZERO_CODE"):
+    otel_llm.instrument(dialects=("aegis",), serve=True if os.environ.get("PREFORK_SERVE") else None)
+
+if os.environ.get("PREFORK_NATIVE"):
+    prometheus_client.Counter("shop_orders", "Orders.").inc()
 
 client = openai.OpenAI(base_url=os.environ["PREFORK_LLM"], api_key="none", max_retries=0)
 
 
 def call() -> None:
     """Make a call."""
+    if os.environ.get("PREFORK_ONLY_THE_PAGE"):
+        calls.add(1)
+        return
     client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "?"}])
 
 

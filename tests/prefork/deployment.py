@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPException
@@ -89,6 +89,10 @@ class Deployment:
                 found.update(map(int, pool.map(self.get, ["/"] * 16)))
         return found
 
+    def told(self) -> list[str]:
+        """Return what we have written to the log."""
+        return [line for line in self.log.read_text().splitlines() if "otel_llm:" in line]
+
     def stop(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -100,8 +104,10 @@ class Deployment:
 
 
 @contextmanager
-def deployed(kind: str, directory: Path, *arguments: str, workers: int = 2, **environ: str) -> Generator[Deployment]:
-    """Serve the application; its log has no error of ours in it at the end."""
+def deployed(
+    kind: str, directory: Path, *arguments: str, workers: int = 2, told: Sequence[str] = (), **environ: str
+) -> Generator[Deployment]:
+    """Serve the application; at the end, its log has no other lines of ours than those that are told, once each."""
     with ScriptedServer() as llm:
         command = _command(kind, workers, arguments)
         deployment = Deployment(command, {"PREFORK_LLM": f"{llm.url}/v1", **environ}, directory)
@@ -110,7 +116,9 @@ def deployed(kind: str, directory: Path, *arguments: str, workers: int = 2, **en
         finally:
             deployment.stop()
         log = deployment.log.read_text()
-        assert "otel_llm:" not in log, log
+        lines = deployment.told()
+        assert len(told) == len(lines), log
+        assert all(any(one in line for line in lines) for one in told), log
         assert "Traceback" not in log, log
 
 

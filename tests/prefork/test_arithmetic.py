@@ -27,6 +27,7 @@ FACTS = st.builds(
     Facts,
     operation=st.just("chat"),
     provider=st.sampled_from(["openai", "ollama"]),
+    server_port=st.none() | st.integers(1, 65535),
     request_model=st.none() | st.sampled_from(["m", 'a "b"\\\n']),
     labels=st.sampled_from([(), (("graph", "g"), ("task", "t"))]),
     failure=st.none() | st.just(Failure("openai.RateLimitError", "RateLimitError", "rate_limit")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,13 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from otel_llm.prometheus.multiprocess import processes
+from otel_llm.prometheus.families import Family, Series
+from otel_llm.prometheus.multiprocess import Sources, processes
+from otel_llm.prometheus.multiprocess import directory as directories
 from otel_llm.prometheus.multiprocess.directory import Directory, prepare
 from otel_llm.prometheus.multiprocess.snapshot import Families, Snapshot, encode
+from otel_llm.prometheus.multiprocess.worker import Shared
 from otel_llm.state import Facts, State, Totals
 from tests.prefork.deployment import eventually
 
 FACTS = Facts("chat", "openai")
+NOBODY = 65534
 EMPTY = State({"duration": ()}, [], [], {}, "shop")
 
 
@@ -88,7 +93,7 @@ def test_crash_while_compacting(directory: Directory, monkeypatch: pytest.Monkey
         pass
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", keep)
+        patch.setattr(os, "unlink", keep)
         directory.compact(EMPTY, 2000)
     assert 3 == len(list(directory.path.glob("*.snapshot")))
     assert 3 == _sum(directory)
@@ -143,13 +148,214 @@ def test_full_disk(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> Non
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", full)
+        patch.setattr(os, "replace", full)
         with pytest.raises(OSError, match="No space left"):
             directory.compact(EMPTY, 2000)
     assert 1 == _sum(directory)
     assert [] == list(directory.path.glob("*.unfinished"))
     directory.compact(EMPTY, 2000)
     assert 1 == _sum(directory)
+
+
+def _hostile(facts: str = "", totals: str = "", bounds: str = "[1.0]", families: str = "[[],[],[]]") -> bytes:
+    facts = facts or '["chat","p",null,null,null,null,null,null,false,[],null,false]'
+    totals = totals or "[1,1.0,[1,0],1,1,null,null,null,null,null,0.0,0.0,{}]"
+    return f'[1,{{}}]\n[{{"duration":{bounds}}},[],[[{facts},{totals}]],{{}},"shop"]\n{families}'.encode()
+
+
+def _hostile_families(
+    name: str = "a", kind: str = "counter", labels: str = '"m=\\"1\\""', value: str = "1", times: str = "[]"
+) -> bytes:
+    return _hostile(families=f'[[[1.0]],[["{name}","h","{kind}","",false,[[{labels},{value}]]]],{times}]')
+
+
+HOSTILE = {
+    "no list": b"5\n[]\n[]",
+    "deep head": b"[" * 100_000 + b"\n[]\n[]",
+    "deep": b"[1,{}]\n" + b"[" * 100_000 + b"\n[]",
+    "merged is a number": b"[1,5]\n[]\n[]",
+    "merged at no time": b'[1,{"1-1":"x"}]\n[]\n[]',
+    "no bounds": _hostile().replace(b'{"duration":[1.0]}', b"{}"),
+    "falling bounds": _hostile(bounds="[2,1]", totals="[1,1.0,[1,0,0],1,1,null,null,null,null,null,0.0,0.0,{}]"),
+    "bounds of text": _hostile(bounds='["x"]'),
+    "unhashable": _hostile('["chat","p",{},null,null,null,null,null,false,[],null,false]'),
+    "facts too short": _hostile('["chat","p"]'),
+    "label is a number": _hostile('["chat","p",null,null,null,null,null,null,false,[["a",1]],null,false]'),
+    "port is text": _hostile('["chat","p",null,null,null,"x",null,null,false,[],null,false]'),
+    "failure is text": _hostile('["chat","p",null,null,null,null,null,null,false,[],"x",false]'),
+    "calls are text": _hostile(totals='["x",1.0,[1,0],1,1,null,null,null,null,null,0.0,0.0,{}]'),
+    "too large": _hostile(totals=f"[1,1{'0' * 400},[1,0],1,1,null,null,null,null,null,0.0,0.0,{{}}]"),
+    "counts are too many": _hostile(totals="[1,1.0,[1,0,0],1,1,null,null,null,null,null,0.0,0.0,{}]"),
+    "counts are none": _hostile(totals="[1,1.0,[NaN,0],1,1,null,null,null,null,null,0.0,0.0,{}]"),
+    "unknown distribution": _hostile(totals='[1,1.0,[1,0],1,1,null,null,null,null,null,0.0,0.0,{"x":[[1],1]}]'),
+    "name with lines": _hostile_families(name="a\\nb 1"),
+    "unknown kind": _hostile_families(kind="x"),
+    "labels with lines": _hostile_families(labels='"m=\\"1\\"} 5\\nb 7"'),
+    "labels are a number": _hostile_families(labels="5"),
+    "value is text": _hostile_families(value='"1"'),
+    "counter is a histogram": _hostile_families(value="[0,[1],1.0,{}]"),
+    "histogram without bounds": _hostile_families(kind="histogram", value="[7,[1],1.0,{}]"),
+    "histogram with more counts": _hostile_families(kind="histogram", value="[0,[1,2],1.0,{}]"),
+    "unhashable times": _hostile_families(times="[[[],[],1]]"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("alive", [False, True])
+def test_hostile(
+    name: str, alive: bool, directory: Directory, sleeper: subprocess.Popen[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever a file has in it, all others count, on each page, and one line in the log tells of it."""
+    directories._told.clear()
+    own = Shared(directory, Sources(lambda: EMPTY, list))
+    path = directory.path / f"{_name(sleeper) if alive else '1-1-a'}.snapshot"
+    path.write_bytes(HOSTILE[name])
+    directory.write("1-1-b", _counted(2))
+    own.write()
+    for _ in range(2):
+        assert 2 <= sum(totals.calls for _, totals in own.state().cells) <= 3
+        assert [] == own.families()
+    directory.compact(EMPTY, 2000)
+    assert 2 <= sum(totals.calls for _, totals in own.state().cells) <= 3
+    assert [] == own.families()
+    assert 1 == len([record for record in caplog.records if f"{path.name} does not count" in record.message])
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "link", "socket", "large", "of another user"])
+def test_no_files(kind: str, directory: Directory, caplog: pytest.LogCaptureFixture) -> None:
+    """What is no plain file of ours is not waited for and not followed."""
+    directories._told.clear()
+    path = directory.path / "1-1-a.snapshot"
+    target = directory.path.parent / "target"
+    target.write_bytes(_counted(5))
+    match kind:
+        case "fifo":
+            os.mkfifo(path)
+        case "directory":
+            path.mkdir()
+        case "link":
+            path.symlink_to(target)
+        case "socket":
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(str(path))
+        case "large":
+            with path.open("wb") as file:
+                file.truncate((1 << 26) + 1)
+        case _:
+            if os.geteuid() != 0:
+                pytest.skip("only root can make files of other users")
+            path.write_bytes(_counted(5))
+            os.chown(path, NOBODY, NOBODY)
+    directory.write("1-1-b", _counted(2))
+    assert 2 == _sum(directory)
+    directory.compact(EMPTY, 2000)
+    assert 2 == _sum(directory)
+    assert 1 == len([record for record in caplog.records if "1-1-a.snapshot does not count" in record.message])
+    assert target.exists()
+
+
+def test_links_in_the_way(directory: Directory) -> None:
+    """Nothing is opened, written, given away or removed that a link points to."""
+    target = directory.path.parent / "target"
+    target.write_text("secret")
+    found = target.stat()
+    (directory.path / "lock").unlink()
+    for name in ("lock", "1-1-b.unfinished", "1-1-b.snapshot", "7.port", "7.unfinished", "native.told", "1-1.root"):
+        (directory.path / name).symlink_to(target)
+    directory.write("1-1-b", _counted(2))
+    directory.hold(7, "1-1-b")
+    assert not directory.first("native")
+    with pytest.raises(OSError, match="symbolic link"):
+        directory.compact(EMPTY, 2000)
+    with pytest.raises(OSError, match="symbolic link"):
+        directory.join()
+    assert "secret" == target.read_text()
+    assert (found.st_uid, found.st_mtime_ns, found.st_ctime_ns) == (
+        target.stat().st_uid,
+        target.stat().st_mtime_ns,
+        target.stat().st_ctime_ns,
+    )
+
+
+@pytest.mark.parametrize("kind", ["link", "open to readers", "of another user"])
+def test_taken_place(kind: str, tmp_path: Path) -> None:
+    """A directory that somebody has put where ours would be is neither used nor tidied up."""
+    own, here = processes.identity(os.getpid()), processes.namespace()
+    assert own is not None
+    place = tmp_path / "otel-llm"
+    victim = tmp_path / "victim" if kind == "link" else place
+    thing = victim / f"1-1-{here}"
+    thing.mkdir(parents=True)
+    (thing / f"1-1-{here}.root").touch()
+    victim.chmod(0o700)
+    if kind == "link":
+        place.symlink_to(victim)
+    elif kind == "open to readers":
+        place.chmod(0o755)
+    elif os.geteuid() == 0:
+        os.chown(place, NOBODY, NOBODY)
+    else:
+        pytest.skip("only root can make files of other users")
+    wrongs = {"link": "is a symbolic link", "open to readers": "can be read by others"}
+    wrong = wrongs.get(kind, "belongs to another user")
+    with pytest.raises(ValueError, match=f"/otel-llm {wrong}"):
+        Directory(place / f"{own}-{here}", own, own=True).join()
+    assert [thing] == list(victim.iterdir())
+    assert thing.joinpath(f"1-1-{here}.root").exists()
+
+
+def test_replaced(directory: Directory) -> None:
+    """A directory that was replaced by a link after it was joined is not written to."""
+    elsewhere = directory.path.parent / "elsewhere"
+    directory.path.rename(elsewhere)
+    directory.path.symlink_to(elsewhere)
+    with pytest.raises(OSError, match=r"Not a directory|symbolic link"):
+        directory.write("1-1-b", _counted(2))
+    assert not (elsewhere / "1-1-b.snapshot").exists()
+
+
+def test_tidied_up_with_care(tmp_path: Path) -> None:
+    """Only what a server of ours has left is removed, of this namespace: nothing by another name, no other file."""
+    own, here = processes.identity(os.getpid()), processes.namespace()
+    assert own is not None
+    tmp_path.chmod(0o700)
+    kept = [f"1-1-{here + 1}", "1-1", "Documents", f"1-2-{here}", f"1-3-{here}", f"1-4-{here}"]
+    for name in (*kept, f"1-5-{here}"):
+        (tmp_path / name).mkdir(mode=0o700)
+        if name != f"1-2-{here}":  # there is nothing that says that it is ours
+            (tmp_path / name / f"{name}.root").touch()
+    (tmp_path / f"1-3-{here}" / "thesis").touch()
+    (tmp_path / f"1-4-{here}").chmod(0o755)
+    (tmp_path / f"1-2-{here}" / "old.snapshot").touch()
+    Directory(tmp_path / f"{own}-{here}", own, own=True).join()
+    assert {*kept, f"{own}-{here}"} == {path.name for path in tmp_path.iterdir()}
+    assert (tmp_path / f"1-3-{here}" / "thesis").exists()
+    assert (tmp_path / f"1-2-{here}" / "old.snapshot").exists()
+
+
+def test_cap_of_the_dead(directory: Directory, sleeper: subprocess.Popen[bytes]) -> None:
+    """What the dead had beyond their cap is one; but what is on the page because of the living does not fall."""
+    totals = Totals(1, 0.0, [1])
+
+    def counted(*models: str) -> bytes:
+        cells = [(Facts("chat", "openai", model), totals) for model in models]
+        family = Family("a", "", "counter", series=[Series(f'm="{model}"', 1) for model in models])
+        return encode(Snapshot(EMPTY._replace(cells=cells), Families([family])))
+
+    directory.write(_name(sleeper), counted("shown"))
+    for number in range(11):
+        directory.write(f"1-{number + 1}-a", counted(f"{number}"))
+        directory.compact(EMPTY, 1)
+    directory.write("1-99-a", counted("shown"))
+    directory.compact(EMPTY, 1)
+    dead, _ = directory.read("nobody")
+    assert dead is not None
+    models = [facts.request_model for facts, _ in dead.state.cells if not facts.overflow]
+    assert [*map(str, range(10)), "shown"] == models
+    assert 12 == sum(totals.calls for _, totals in dead.state.cells)
+    (family,) = dead.families.families
+    assert 12 == len(family.series)
+    assert 'm="shown"' == family.series[-1].labels
 
 
 @pytest.mark.parametrize("written", [b"", b"[2,{}]\n[]\n[]", b"[1", b"\x00" * 100, b"[1,{}]\n[]\n[]"])
@@ -187,14 +393,16 @@ def test_groups_that_are_gone(tmp_path: Path, sleeper: subprocess.Popen[bytes]) 
     own, other = processes.identity(os.getpid()), processes.identity(sleeper.pid)
     assert own is not None
     assert other is not None
-    gone, inhabited, living = tmp_path / "1-1", tmp_path / "1-2", tmp_path / other
+    here = processes.namespace()
+    gone, inhabited, living = tmp_path / f"1-1-{here}", tmp_path / f"1-2-{here}", tmp_path / f"{other}-{here}"
     for path in (gone, inhabited, living):
         path.mkdir(mode=0o700)
         (path / "1-1-a.snapshot").touch()
+        (path / f"{path.name}.root").touch()
     (inhabited / f"{other}-7.snapshot").touch()
     tmp_path.chmod(0o700)
-    Directory(tmp_path / own, own, own=True).join()
-    assert {inhabited, living, tmp_path / own} == set(tmp_path.iterdir())
+    Directory(tmp_path / f"{own}-{here}", own, own=True).join()
+    assert {inhabited, living, tmp_path / f"{own}-{here}"} == set(tmp_path.iterdir())
 
 
 def test_others_may_write(tmp_path: Path) -> None:
@@ -202,7 +410,7 @@ def test_others_may_write(tmp_path: Path) -> None:
     path = tmp_path / "open"
     path.mkdir()
     path.chmod(0o777)
-    with pytest.raises(ValueError, match=r"others may write to .*/open"):
+    with pytest.raises(ValueError, match=r"/open can be written to by others; expected a directory"):
         prepare(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from otel_llm.prometheus.multiprocess import directory as directories
 from otel_llm.prometheus.multiprocess import processes
 from otel_llm.prometheus.multiprocess.worker import Shared
 from otel_llm.prometheus.web.server import Page
+from otel_llm.state import Facts, State, Totals
 from otel_llm.testing.server import ScriptedServer
 from tests.prefork.deployment import counted, eventually, free_port
 
@@ -100,7 +102,7 @@ def test_full_disk(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", full)
+        patch.setattr(os, "replace", full)
         _call(server, 3)
         assert 3 == _shown() == _shown("aegis")
         assert 1 == len([each for each in caplog.records if "No space left" in each.getMessage()])
@@ -122,11 +124,50 @@ def test_directory_removed(server: ScriptedServer, tmp_path: Path) -> None:
     eventually(lambda: any((tmp_path / "shared").glob("*.socket")))
 
 
+@pytest.mark.parametrize("suffix", ["*", ".snapshot", ".socket"])
+def test_removed_while_idle(suffix: str, server: ScriptedServer, tmp_path: Path) -> None:
+    """What somebody has tidied up is there again soon, though nothing new is counted."""
+    path = tmp_path / "shared"
+    otel_llm.instrument(serve=False, multiproc_dir=path)
+    _call(server)
+    name = _shared().name
+    eventually(lambda: (path / f"{name}.socket").exists() and (path / f"{name}.snapshot").exists())
+    assert 1 == _shown()
+    if suffix == "*":
+        shutil.rmtree(path)
+    else:
+        (path / f"{name}{suffix}").unlink()
+    eventually(lambda: (path / f"{name}.snapshot").exists() and b'"gpt-5"' in (path / f"{name}.snapshot").read_bytes())
+    eventually(lambda: _listening(path / f"{name}.socket"))
+    assert 1 == _shown()
+
+
+def _listening(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
+def test_models_of_several(server: ScriptedServer, tmp_path: Path) -> None:
+    """Each worker has a cap of its own, so that nothing goes from the page when another one has a new model."""
+    otel_llm.instrument(serve=False, multiproc_dir=tmp_path / "shared", max_series=2)
+    state = State({"duration": ()}, [], [], {}, "")
+    cells = [(Facts("chat", "openai", f"other-{number}"), Totals(1, 0.0, [1])) for number in range(2)]
+    younger = Shared(_shared().directory, multiprocess.Sources(lambda: state._replace(cells=cells), list, 2))
+    younger.name = younger.name.rsplit("-", 1)[0] + "-younger"
+    younger.write()
+    shown = {"other-0", "other-1"}
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none")
+    for model in ("one", "two"):
+        client.chat.completions.create(model=model, messages=[{"role": "user", "content": "?"}])
+        shown.add(model)
+        assert shown == {facts.request_model for facts, _ in _shared().state().cells}
+
+
 def test_refused(tmp_path: Path) -> None:
     """A directory that others may write to is an error at the start."""
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
-    with pytest.raises(ValueError, match="multiproc_dir: others may write to"):
+    with pytest.raises(ValueError, match=r"^multiproc_dir='.*/open': expected .*; it can be written to by others$"):
         otel_llm.instrument(serve=False, multiproc_dir=tmp_path / "open")
 
 
@@ -207,7 +248,6 @@ def test_gauges(tmp_path: Path) -> None:
     """Of a gauge that shows its last value, the newest is shown; one that goes up and down is added up."""
     from otel_llm.prometheus.families import Family, Series
     from otel_llm.prometheus.multiprocess.directory import Directory
-    from otel_llm.state import State
 
     own = processes.identity(os.getpid())
     assert own is not None

@@ -9,7 +9,7 @@ import pytest
 from otel_llm.prometheus.dialects import load
 from tests.documentation import quoted, table_rows
 from tests.promql import aegis, llmbackend, local_llm, ollama_exporter, tinyllm
-from tests.promql.documents import Found, document, expressions
+from tests.promql.documents import Found, document, expressions, shipped
 from tests.promql.tables import Table
 
 TABLES = [module.TABLE for module in (local_llm, aegis, ollama_exporter, tinyllm, llmbackend)]
@@ -64,6 +64,41 @@ def test_what_was_wrong_is_documented() -> None:
     ]
 
     assert sorted(broken) == sorted(rows)
+
+
+def test_what_stays_empty_is_documented() -> None:
+    """The documentation has each family that nothing feeds, and each alert that asks for one."""
+    empty = {
+        table.dialect: (
+            [name for family in load(table.dialect).families if not family.rows for name in family.spellings],
+            [query.alert for query in table.queries if query.alert and query.by_hand],
+        )
+        for table in TABLES
+    }
+
+    rows = {
+        quoted(dialect)[0]: (quoted(families), quoted(alerts))
+        for dialect, families, alerts in table_rows("docs/moving.md", "## What stays empty")
+    }
+
+    assert empty == rows
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.dialect)
+def test_rules_tell_of_alerts_that_cannot_fire(table: Table) -> None:
+    """The comment that begins a file of rules names each of its alerts that nothing feeds."""
+    comment = shipped(table.dialect).read_text("utf-8").partition("groups:")[0]
+
+    assert [] == [query.alert for query in table.queries if query.by_hand and query.alert not in comment]
+
+
+def test_files_with_alerts_are_documented() -> None:
+    """The documentation tells which files of rules have alerts."""
+    found = [
+        {table.dialect for table in TABLES if has == any(query.alert for query in table.queries)} for has in (1, 0)
+    ]
+
+    assert found == [set(quoted(dialects)) for dialects, _ in table_rows("docs/moving.md", "## Rules and alerts")]
 
 
 def test_who_may_be_scraped_together_is_documented() -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.backends.servers import written
-from tests.documentation import ROOT
+from tests.documentation import ROOT, Block, blocks
 from tests.promql import llmbackend, local_llm, tinyllm
 from tests.promql.documents import document, rules, shipped
 from tests.promql.servers import Binaries
@@ -313,6 +313,14 @@ def test_shipped_rules_are_accepted(table: Table, binaries: Binaries) -> None:
 def test_the_configuration_is_accepted(binaries: Binaries) -> None:
     """`promtool` accepts the scrape configuration that we ship, with the rules that it names."""
     _promtool(binaries, "check", "config", EXAMPLES / "prometheus.yml")
+
+
+@pytest.mark.parametrize("block", [block for block in blocks("yaml") if "scrape_configs" in block.text], ids=repr)
+def test_configurations_of_the_documentation(block: Block, binaries: Binaries, tmp_path: Path) -> None:
+    """`promtool` accepts each scrape configuration that the documentation shows."""
+    (tmp_path / "prometheus.yml").write_text(block.text, "utf-8")
+
+    _promtool(binaries, "check", "config", tmp_path / "prometheus.yml")
 
 
 def test_retention_as_written_is_refused(binaries: Binaries, tmp_path: Path) -> None:

@@ -124,6 +124,23 @@ def test_unknown_users_take_as_long(hashing: list[bytes]) -> None:
     assert 0.5 < known / unknown < 2
 
 
+def test_costs_tell_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is refused, and whatever their own hash costs, it comes to as many rounds as the dearest one's."""
+    rounds: list[int] = []
+
+    def checkpw(_: bytes, hash_: bytes) -> bool:
+        rounds.append(2 ** int(hash_[4:6]))
+        return False
+
+    gate = Gate({f"cost{cost}": hashed("secret").replace("$04$", f"$0{cost}$") for cost in range(4, 10)})
+    monkeypatch.setattr(bcrypt, "checkpw", checkpw)
+
+    for user in ("eve", *(f"cost{cost}" for cost in range(4, 10))):
+        rounds.clear()
+        assert gate.admits(basic(user, "wrong")) is False
+        assert 2**9 == sum(rounds)
+
+
 def test_a_flood_of_wrong_passwords() -> None:
     """Whoever has been let in goes on being answered at once, and the flood is told to come back."""
     gate = Gate({"ann": hashed("secret", 8), "slow": hashed("secret", 12)})

@@ -9,8 +9,11 @@ import re
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Generator, MutableMapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -18,6 +21,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
+import anyio
 import pytest
 
 import otel_llm
@@ -25,9 +29,9 @@ from otel_llm.prometheus.web.answer import Site
 from otel_llm.prometheus.web.asgi import AsgiApp
 from otel_llm.prometheus.web.auth import Gate, Token
 from otel_llm.prometheus.web.wsgi import app_of
-from tests.documentation import blocks
+from tests.documentation import ROOT, blocks
 
-from .clients import LONG, SITE, TEXT
+from .clients import LONG, SITE, TEXT, basic, hashed, until
 
 GUARDED = SITE._replace(gate=Gate(token=Token("t0ken")))
 
@@ -108,6 +112,180 @@ def test_the_event_loop_goes_on() -> None:
         asyncio.run(both())
 
     assert 200 == asgi(Site(slow), "/metrics", run=run)[0]
+
+
+class Hanging:
+    """A page that is made when it may be, and what is seen of it."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.threads: list[threading.Thread] = []
+        self.users: list[str] = []
+        self.statuses: Counter[int] = Counter()
+        self.retry: set[bytes | None] = set()
+
+    def render(self, path: str, accept: str, names: Sequence[str]) -> tuple[str, bytes]:
+        self.threads.append(threading.current_thread())
+        self.users.append(user.get())
+        assert self.go.wait(10)
+        return TEXT, b""
+
+    async def ask(self, site: Site, number: int = 0, **headers: str) -> None:
+        user.set(f"user{number}")
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            if "status" in message:
+                self.statuses[message["status"]] += 1
+                self.retry.add(dict(message["headers"]).get(b"retry-after"))
+
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        scope = {"type": "http", "method": "GET", "path": "/metrics", "headers": raw}
+        await AsgiApp(site)(scope, _nothing, send)
+
+
+async def reached(state: Callable[[], bool]) -> None:
+    """Wait for something to be so."""
+    while not state():  # noqa: ASYNC110  # threads do it
+        await anyio.sleep(0.01)
+
+
+async def _nothing() -> MutableMapping[str, Any]:
+    raise AssertionError
+
+
+user: ContextVar[str] = ContextVar("user", default="nobody")
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_many_at_once(backend: str) -> None:
+    """However many ask, two pages are made and eight wait, in threads that are not the application's."""
+    pytest.importorskip(backend)
+    page = Hanging()
+    site = Site(page.render)
+
+    async def main() -> None:
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as group:
+                for number in range(30):
+                    group.start_soon(page.ask, site, number)
+                await reached(lambda: page.statuses[503] >= 20)
+                await reached(lambda: len(page.threads) >= 2)
+                page.go.set()
+
+    try:
+        anyio.run(main, backend=backend)
+    finally:
+        page.go.set()
+    assert {200: 10, 503: 20} == page.statuses
+    assert {b"1", None} == page.retry
+    assert {("otel_llm mounted page", True)} == {(thread.name, thread.daemon) for thread in page.threads}
+    assert 10 == len(set(page.users)) == len({*page.users} - {"nobody"})
+    until(lambda: not any(thread.is_alive() for thread in page.threads))
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_who_waits_no_longer(backend: str) -> None:
+    """No page is made for a request that was given up before its turn."""
+    pytest.importorskip(backend)
+    page = Hanging()
+    site = Site(page.render)
+
+    async def main() -> None:
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as group:
+                for number in range(2):
+                    group.start_soon(page.ask, site, number)
+                await reached(lambda: len(page.threads) >= 2)
+                with anyio.move_on_after(0.05):
+                    await page.ask(site, 2)
+                page.go.set()
+
+    try:
+        anyio.run(main, backend=backend)
+    finally:
+        page.go.set()
+    assert {200: 2} == page.statuses
+    until(lambda: not any(thread.is_alive() for thread in page.threads))
+    assert ["user0", "user1"] == sorted(page.users)
+
+
+def test_wrong_passwords_are_in_nobodys_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While passwords are being checked, whoever has been let in is answered at once."""
+    bcrypt = pytest.importorskip("bcrypt")
+    page = Hanging()
+    page.go.set()
+    gate = Gate({"ann": hashed("secret")})
+    site = Site(page.render, gate=gate)
+    assert gate.admits(basic("ann", "secret"))
+    over = threading.Event()
+
+    def checkpw(_: bytes, __: bytes) -> bool:
+        assert over.wait(10)
+        return False
+
+    monkeypatch.setattr(bcrypt, "checkpw", checkpw)
+
+    async def main() -> None:
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as group:
+                for number in range(30):
+                    group.start_soon(partial(page.ask, site, authorization=basic("ann", f"wrong{number}")))
+                await reached(lambda: page.statuses[503] >= 21)
+                for _ in range(3):
+                    await page.ask(site, authorization=basic("ann", "secret"))
+                assert 3 == page.statuses[200]
+                over.set()
+
+    try:
+        anyio.run(main)
+    finally:
+        over.set()
+    assert {200: 3, 401: 9, 503: 21} == page.statuses
+
+
+ENDING = """
+import asyncio, os, time
+from tests.serving.test_mounted import Hanging, TEXT
+from otel_llm.prometheus.web.answer import Site
+
+page = Hanging()
+
+async def main():
+    for number in range(12):
+        asyncio.create_task(page.ask(Site(lambda *_: time.sleep(60)), number))
+    await asyncio.sleep(0.2)
+    print(dict(page.statuses), flush=True)
+
+asyncio.run(main())
+child = os.fork()
+if not child:
+    asyncio.run(page.ask(Site(lambda *_: (TEXT, b""))))
+    print(dict(page.statuses), flush=True)
+    raise SystemExit(3)
+print("the child ended:", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_ending_and_forking() -> None:
+    """A page that hangs keeps no process from ending, and is in no forked child's way."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", ENDING]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+
+    assert ["{503: 2}", "{503: 2, 200: 1}", "the child ended: 3"] == done.stdout.splitlines()
+    assert ("", 0) == (done.stderr, done.returncode)
+
+
+def test_no_threads_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can be started, the client is told to come back, and later there is one again."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        assert [503, 503, 503] == [asgi(SITE, "/metrics", run=_asyncio)[0] for _ in range(3)]
+    assert 200 == asgi(SITE, "/metrics", run=_asyncio)[0]
 
 
 async def _events(scope: dict[str, Any], *received: str) -> list[str]:
@@ -302,8 +480,36 @@ def test_examples_with_files(block: Any, pki: Any, monkeypatch: pytest.MonkeyPat
 
 def test_the_example_of_a_web_config_file(pki: Any) -> None:
     """So does the file."""
-    (block,) = [block for block in blocks("yaml") if block.page.name == "serving.md"]
+    (block,) = [block for block in blocks("yaml") if "basic_auth_users" in block.text]
     file = pki.folder / "documented.yml"
     file.write_text(block.text)
     with otel_llm.serve_metrics(port=0, web_config=file) as page:
         assert page.url.startswith("https://")
+
+
+def _page_of_serving() -> str:
+    return (ROOT / "docs" / "serving.md").read_text("utf-8")
+
+
+def test_the_password_of_the_docs() -> None:
+    """What the docs say is the password of their hash gets in, and Prometheus is told the same."""
+    bcrypt = pytest.importorskip("bcrypt")
+    text = _page_of_serving()
+    (hashed,) = set(re.findall(r"\$2b\$10\$[\w./]{53}", text))
+    (password,) = re.findall(r"The password behind this hash is `(\w+)`", text)
+
+    assert bcrypt.checkpw(password.encode(), hashed.encode())
+    assert [password] == re.findall(r"^ +password: (.+)$", text, re.MULTILINE)
+
+
+def test_the_command_of_the_docs_makes_a_hash() -> None:
+    """What the docs have Python run asks for a password and prints a hash of it that a page takes."""
+    bcrypt = pytest.importorskip("bcrypt")
+    (code,) = re.findall(r'^python -c "(.*)"$', _page_of_serving(), re.MULTILINE)
+    # Without a terminal the password is read from the standard input.
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, input=b"s3cret\n", capture_output=True, start_new_session=True, check=True)
+
+    hashed = done.stdout.split()[-1]
+    assert bcrypt.checkpw(b"s3cret", hashed)
+    otel_llm.make_wsgi_app(basic_auth={"ann": hashed.decode()})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import ssl
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import otel_llm
 from otel_llm.prometheus.web import web_config
 from otel_llm.prometheus.web.server import serve_metrics, start
 from otel_llm.prometheus.web.web_config import read_web_config
@@ -100,9 +103,53 @@ def test_a_wrong_file_serves_nothing(
     monkeypatch.setenv("OTEL_LLM_WEB_CONFIG", str(write("basic_auth: {}")))
     assert start(("127.0.0.1", 0), explicit=False) is None
     (record,) = caplog.records
-    assert "no Prometheus page on 127.0.0.1:0: web_config=" in record.message
+    assert "no Prometheus page on 127.0.0.1:0: OTEL_LLM_WEB_CONFIG=" in record.message
     with pytest.raises(ValueError, match="basic_auth: expected one of"):
         start(("127.0.0.1", 0), explicit=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("basic_auth: {}", ", line 1: basic_auth: expected one of"),
+        ("basic_auth_users: {ann: x}", ": basic_auth_users.ann: expected a bcrypt hash"),
+        ("tls_server_config: {cert_file: no, key_file: no}", ": tls_server_config.cert_file=.*cannot be read"),
+        (None, ": cannot be read"),
+    ],
+)
+def test_the_variable_is_named(
+    text: str | None, said: str, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong with a file that `OTEL_LLM_WEB_CONFIG` names is said by that name."""
+    file = tmp_path / "none" if text is None else write(text)
+    monkeypatch.setenv("OTEL_LLM_WEB_CONFIG", str(file))
+    message = f"^OTEL_LLM_WEB_CONFIG='{file}'{said}"
+    with pytest.raises(ValueError, match=message):
+        serve_metrics(port=0)
+    with pytest.raises(ValueError, match=message):
+        otel_llm.instrument(serve="127.0.0.1:0")
+
+
+@pytest.mark.parametrize(("missing", "text"), [("yaml", ""), ("bcrypt", "users")])
+def test_what_to_install(
+    missing: str,
+    text: str,
+    unset: None,
+    write: Write,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Without the extra, `instrument()` says what to install, as an error or in the log, as for a taken port."""
+    file = write(f"basic_auth_users: {{ann: {hashed('secret')}}}" if text else "")
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.setenv("OTEL_LLM_WEB_CONFIG", str(file))
+    said = rf"OTEL_LLM_WEB_CONFIG='{file}'.* needs .*: pip install 'otel-llm\[serve\]'"
+    with pytest.raises(ImportError, match=f"^{said}"):
+        otel_llm.instrument(serve="127.0.0.1:0")
+    assert [] == caplog.records
+    assert None is otel_llm.instrument().url
+    (record,) = caplog.records
+    assert re.match(f"otel_llm: no Prometheus page on localhost:9464: {said}", record.message)
 
 
 def test_both(pki: Pki, write: Write) -> None:
@@ -215,6 +262,8 @@ POLICIES = "NoClientCert, RequestClientCert, VerifyClientCertIfGiven, RequireAnd
         ("- a", "", ", line 1: the file: expected a mapping"),
         ("words", "", ", line 1: the file: expected a mapping"),
         ("a: [", "", ": is no YAML: "),
+        ("[" * 5000, "", ": is nested too deep$"),
+        ("? &a [*a]\n: x", "", ", line 1: the file: expected a mapping of strings$"),
         ("a: 1\n--- \nb: 2", "", ": is no YAML: "),
         ("rate_limit: {}\nrate_limit: {}", "", ", line 2: rate_limit: expected the key once"),
         ("", "cert_fil: x", ", line 4: tls_server_config.cert_fil: expected tls_server_config with one of cert_file, "),

@@ -16,6 +16,10 @@ FOLDER = Path(otel_llm_semconv.__file__).parent / "dialects"
 """Where the dialects are that come with the package."""
 
 
+RESERVED = ("gen_ai_", "otel_llm_", "target_info")
+"""How names begin that the canonical page has, or may come to have."""
+
+
 class LabelNames(NamedTuple):
     """The labels of the context that dialects ask for."""
 
@@ -55,7 +59,12 @@ def load(name_or_path: str | Path) -> Dialect:
     path = Path(name_or_path)
     if path.stem in shipped():
         raise ValueError(f"{path}: {path.stem} is the name of a dialect that comes with the package; rename the file")
-    return read(path)
+    dialect = read(path)
+    for family in dialect.families:
+        for name in family.spellings:
+            if name.startswith(RESERVED):
+                raise ValueError(f"{path}: family {family.name}: name: {name} is a name of the canonical page")
+    return dialect
 
 
 @cache

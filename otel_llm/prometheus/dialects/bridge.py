@@ -171,9 +171,14 @@ def _place(each: list[T], item: T) -> int:
     return each.index(item)
 
 
+_LONGEST = 1024
+"""Characters of a label's value; what is longer tells nobody anything, and would cost the page its size."""
+
+
 def _printed(name: str, value: str | None) -> str | None:
     if value is None:
         return None
+    value = value[:_LONGEST]
     try:
         value.encode()
     except UnicodeEncodeError:  # one lone surrogate would cost the whole page

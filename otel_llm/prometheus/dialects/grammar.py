@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from fnmatch import translate
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from reprlib import Repr
+from typing import NamedTuple, cast
 
 from otel_llm.prometheus.dialects.labels import (
     AT_THE_END,
@@ -61,6 +62,12 @@ _SUFFIXES: Mapping[str, tuple[str, ...]] = {"histogram": ("", "_bucket", "_count
 _METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
 _LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
 _NAME = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]*", re.ASCII)
+
+_short = Repr()
+_short.maxstring = _short.maxother = 200
+_short.maxlist = _short.maxdict = 20
+_shown = _short.repr
+"""Shows what is written, which may be long and nested deep, on a line."""
 
 _KEYS = ("name", "type", "help", "value", "rows", "complete", "labels", "outcome", "where", "buckets", "spellings")
 _LABEL_KEYS = ("from", "hosts", "values", "otherwise", "default", "needed")
@@ -139,8 +146,10 @@ def read(file: Path) -> Dialect:
         raise ValueError(f"{file}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{file}: is not UTF-8: {error.reason} at byte {error.start}") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # of syntax, or of a number with more digits than Python reads
         raise ValueError(f"{file}: is no TOML: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{file}: is nested too deep") from None
     _check_keys(f"{file}", found, ("labels", "family"))
     labels = {
         name: _label(f"{file}: labels", name, written)
@@ -164,7 +173,7 @@ def _family(file: Path, number: int, table: object, shared: Mapping[str, Label])
     written = _table(source, table)
     name = written.get("name")
     if not isinstance(name, str) or not _METRIC.fullmatch(name):
-        given = "name is missing" if name is None else f"name={name!r}"
+        given = "name is missing" if name is None else f"name={_shown(name)}"
         raise ValueError(f"{source}: {given}: expected a metric name, such as llm_requests_total")
     source = f"{file}: family {name}"
     _check_keys(source, written, _KEYS)
@@ -217,7 +226,7 @@ def _family(file: Path, number: int, table: object, shared: Mapping[str, Label])
 
 def _complete(source: str, kind: str, columns: set[str], written: object) -> bool:
     if not isinstance(written, bool):
-        raise ValueError(f"{source}: complete={written!r}: expected true or false")
+        raise ValueError(f"{source}: complete={_shown(written)}: expected true or false")
     if written and (kind != "counter" or not columns or not columns <= set(TOLD)):
         raise ValueError(f"{source}: complete: expected only in a counter of {', '.join(TOLD)}")
     return written
@@ -259,7 +268,7 @@ def _labels(source: str, written: object, shared: Mapping[str, Label], *, fed: b
         return {name: _label(f"{source}: labels", name, made) for name, made in table.items()}
     names = _list(written)
     if names is None or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{source}: labels={written!r}: expected names from [labels], or a table as it has them")
+        raise ValueError(f"{source}: labels={_shown(written)}: expected names from [labels], or a table as it has them")
     labels: dict[str, Label | None] = {}
     for name in cast("list[str]", names):
         _check_label_name(f"{source}: labels", name)
@@ -292,10 +301,10 @@ def _label(source: str, name: str, written: object) -> Label:
                 raise ValueError(f"{source}: values: {value!r}: expected one of {', '.join(possible)}")
     for key in ("otherwise", "default"):
         if key in table and not isinstance(table[key], str):
-            raise ValueError(f"{source}: {key}={table[key]!r}: expected a text")
+            raise ValueError(f"{source}: {key}={_shown(table[key])}: expected a text")
     needed = table.get("needed", False)
     if not isinstance(needed, bool):
-        raise ValueError(f"{source}: needed={needed!r}: expected true or false")
+        raise ValueError(f"{source}: needed={_shown(needed)}: expected true or false")
     if needed and "default" in table:
         raise ValueError(f"{source}: default: expected only where the label is not needed")
     otherwise = cast("str | None", table.get("otherwise"))
@@ -326,12 +335,21 @@ def _buckets(source: str, kind: str, written: object) -> tuple[float, ...]:
     if isinstance(written, str):
         named = {name: metric.boundaries for name, metric in metrics.BY_NAME.items() if metric.boundaries}
         return tuple(map(float, named[_choice(source, "buckets", written, tuple(named))]))
-    each: list[Any] = _list(written) or []
-    numbers = all(type(bound) in (int, float) and math.isfinite(bound) for bound in each)
-    if not each or not numbers or any(low >= high for low, high in pairwise(each)):
+    # As they are shown: numbers that differ may be the same there.
+    bounds = [_bound(each) for each in _list(written) or []]
+    if not bounds or not all(map(math.isfinite, bounds)) or any(low >= high for low, high in pairwise(bounds)):
         wanted = "finite numbers that rise, at least one, or the name of a metric of the conventions"
         raise ValueError(f"{source}: buckets{_given(written)}: expected {wanted}")
-    return tuple(map(float, each))
+    return tuple(bounds)
+
+
+def _bound(written: object) -> float:
+    if not isinstance(written, int | float) or isinstance(written, bool):
+        return math.nan
+    try:
+        return float(written)
+    except OverflowError:
+        return math.inf
 
 
 def _spellings(source: str, kind: str, name: str, written: object) -> tuple[str, ...]:
@@ -351,7 +369,7 @@ def _spellings(source: str, kind: str, name: str, written: object) -> tuple[str,
 
 
 def _given(value: object) -> str:
-    return " is missing" if value is None else f"={value!r}"
+    return " is missing" if value is None else f"={_shown(value)}"
 
 
 def _check_keys(source: str, table: Mapping[str, object], keys: Sequence[str]) -> None:
@@ -378,7 +396,7 @@ def _choice(source: str, key: str, value: object, accepted: Sequence[str]) -> st
 
 def _table(source: str, value: object) -> Mapping[str, object]:
     if not isinstance(value, dict):
-        raise ValueError(f"{source}: expected a table, found {value!r}")
+        raise ValueError(f"{source}: expected a table, found {_shown(value)}")
     return cast("dict[str, object]", value)
 
 
@@ -390,7 +408,7 @@ def _strings(source: str, value: object) -> Mapping[str, str]:
     table = _table(source, value)
     for key, text in table.items():
         if not isinstance(text, str):
-            raise ValueError(f"{source}: {key}={text!r}: expected a text")
+            raise ValueError(f"{source}: {key}={_shown(text)}: expected a text")
     return cast("Mapping[str, str]", table)
 
 

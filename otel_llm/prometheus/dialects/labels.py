@@ -80,8 +80,10 @@ def known(dimension: str, facts: Facts, process: Process) -> str:
     """Return the value of a dimension, empty where it is not known."""
     if dimension.startswith(CONTEXT):
         key = dimension[len(CONTEXT) :]
-        return dict(facts.labels).get(key) or process.labels.get(key, "")
+        return dict(facts.labels).get(key) or str.__str__(process.labels.get(key, ""))
     value = process.service_name if dimension == SERVICE_NAME else _OF_CALLS[dimension](facts)
+    if isinstance(value, str):  # a string enum is its value here, as OTLP sends it
+        return str.__str__(value)
     return "" if value is None else str(value)
 
 

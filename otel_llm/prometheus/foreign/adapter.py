@@ -38,7 +38,7 @@ from otel_llm.prometheus.foreign.points import (
     feed_of,
     point_of,
 )
-from otel_llm.state import Facts, Totals, beyond, rebucketed
+from otel_llm.state import Facts, Totals, beyond
 from otel_llm_semconv import others
 
 logger = logging.getLogger("otel_llm")
@@ -199,7 +199,7 @@ class ForeignReader(MetricReader):
             if not feed.is_distribution or column == "duration" or column not in self._columns.bounds:
                 return
             if self._is_first(self._sources, (feed.scope, point.operation, column, "distribution"), feed.name):
-                self._ledger._distribute(self._cell(point, False), column, value)
+                self._cell(point, False).distribute(column, value, self._columns.bounds)
 
     def _tell_dropped(self, feed: Feed) -> None:
         if (feed.scope, feed.name) not in self._told_dropped:
@@ -271,16 +271,15 @@ class ForeignReader(MetricReader):
         if cell is not None:
             return cell
         failed = None if point.error_type is None else failure_of(point.error_type)
-        buckets = len(self._columns.bounds["duration"]) + 1
         if len(self._cells) < self._ledger.max_series:
             facts = Facts(*point[:6], labels=point.labels, failure=failed)
-            cell = self._cells[point] = Cell((), facts, buckets)
+            cell = self._cells[point] = Cell((), facts, self._columns.bounds)
             return cell
         self.folded += is_call
         self._ledger.folded += is_call
         extra = tuple([label for label in point.labels if label[0] in self._columns.failure_labels]) if failed else ()
         facts = beyond(failed, extra)
-        return self._folded_cells.setdefault(facts, Cell((), facts, buckets))
+        return self._folded_cells.setdefault(facts, Cell((), facts, self._columns.bounds))
 
     def _keep_columns(self) -> None:
         """Follow the ledger to other buckets, as it goes there itself."""
@@ -289,12 +288,7 @@ class ForeignReader(MetricReader):
         if old is new:
             return
         for cell in (*self._cells.values(), *self._folded_cells.values()):
-            cell.counts = rebucketed(cell.counts, old["duration"], new["duration"])
-            for name, kept in list((cell.distributions or {}).items()):
-                if name in new:
-                    kept[0] = rebucketed(kept[0], old[name], new[name])
-                elif cell.distributions is not None:
-                    del cell.distributions[name]
+            cell.go_over(old, new)
 
 
 def _collect_nothing(*_: object, **__: object) -> Any:

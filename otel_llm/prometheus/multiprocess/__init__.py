@@ -25,9 +25,14 @@ if TYPE_CHECKING:
     from otel_llm.prometheus.multiprocess.worker import Shared
     from otel_llm.state import State
 
-__all__ = ["claim", "close", "expect", "pending", "shared", "start", "stop"]
+__all__ = ["claim", "close", "expect", "first", "held", "hold", "pending", "release", "shared", "start", "stop"]
 
-_SUPPORTED = hasattr(os, "fork")
+Claim = Callable[[bool], bool]
+"""Tries to get something and returns whether there is nothing more to try; told whether it is for the last time."""
+
+SUPPORTED = hasattr(os, "fork")
+_PATIENCE = 2.0
+"""Seconds that a claim waits for somebody who says what to share."""
 
 
 class Sources(NamedTuple):
@@ -43,38 +48,38 @@ _lock = RLock()
 _sources: Sources | None = None
 _given: Path | None = None
 """The directory that is given."""
-_expected = False
-"""Whether one is about to be given."""
+_expected: str | None = None
+"""The one that is about to be given."""
 _shared: Shared | None = None
-_claims: list[Callable[[], bool]] = []
+_claims: list[Claim] = []
 """What is claimed while it is not known yet whether this is a worker."""
+_otherwise: Callable[[], Sources] | None = None
+"""Tells what to share if nobody else does, while there are claims."""
+_ports: set[int] = set()
+"""Those that this process has."""
 _watch: Thread | None = None
 _undo: Callable[[], None] | None = None
 """Takes our function off uvicorn's server."""
 
 
-def expect(directory: str | os.PathLike[str] | None) -> None:
+def unfit(directory: str) -> str | None:
+    """Make a directory if it is not there, and return why processes cannot share it, if they cannot."""
+    if not SUPPORTED:
+        return "processes share what they count on POSIX systems only"
+    from otel_llm.prometheus.multiprocess.directory import EXPECTED, unfit
+
+    wrong = unfit(Path(directory).absolute())
+    return None if wrong is None else f"expected {EXPECTED}; it {wrong}"
+
+
+def expect(directory: str | None) -> None:
     """Get ready to share, before there is anything to share.
 
     Args:
-        directory: the one that is given, which is made if it is not there.
-
-    Raises:
-        ValueError: it is not ours, others may write to it, or the system has no processes that could share it.
-        OSError: it cannot be made.
+        directory: the one that is given, for which `unfit` returns None.
     """
     global _expected
-    _expected = directory is not None
-    if directory is None:
-        return
-    if not _SUPPORTED:
-        raise ValueError("multiproc_dir: processes share what they count on POSIX systems only")
-    from otel_llm.prometheus.multiprocess.directory import prepare
-
-    try:
-        prepare(Path(directory).absolute())
-    except (ValueError, OSError) as error:
-        raise type(error)(f"multiproc_dir: {error}") from error
+    _expected = directory
 
 
 def start(
@@ -92,14 +97,18 @@ def start(
         families: returns the canonical families of this process; those of `prometheus_client` are left out.
         max_series: most series of a family, and most cells of a state.
     """
-    global _sources, _given, _shared, _watch
-    if not _SUPPORTED:
-        return
-    path = None if directory is None else Path(directory).absolute()
+    if SUPPORTED:
+        with _lock:
+            _start(None if directory is None else Path(directory).absolute(), Sources(state, families, max_series))
+
+
+def _start(path: Path | None, sources: Sources) -> None:
+    global _sources, _given, _shared, _watch, _otherwise
     if _shared is not None and path != _given:
+        _claims.extend(_shared.claims)
         _shared.close()
         _shared = None
-    _sources, _given = Sources(state, families, max_series), path
+    _sources, _given, _otherwise = sources, path, None
     # Who registers later is called earlier: by then, all calls have ended.
     atexit.unregister(close)
     atexit.register(close)
@@ -113,14 +122,16 @@ def start(
             _watch = Thread(target=_find_out, name="otel_llm workers", daemon=True)
             _watch.start()
     else:
-        _try_claims()
+        # The master of workers has some later.
+        _try_claims(last=not processes.gunicorn())
 
 
 def stop() -> None:
     """Share no more; what was counted until now goes on counting."""
-    global _expected, _sources, _undo
+    global _expected, _sources, _undo, _otherwise
     _sources = None
-    _expected = False
+    _expected = None
+    _otherwise = None
     _claims.clear()
     undo, _undo = _undo, None
     if undo is not None:
@@ -145,23 +156,58 @@ def shared() -> Shared | None:
     return _shared
 
 
-def claim(attempt: Callable[[], bool]) -> bool:
+def claim(attempt: Claim, otherwise: Callable[[], Sources]) -> bool:
     """Try to get what only one of several processes can have, again and again, in the background.
 
     Args:
-        attempt: tries it and returns whether there is nothing more to try; it raises nothing.
+        attempt: tries it; it raises nothing.
+        otherwise: tells what to share if nobody else does so in time.
 
     Returns:
         Whether it will be tried: not where this is the only process.
     """
+    global _otherwise
     known = shared()
     if known is not None:
         known.claims.append(attempt)
     elif pending():
         _claims.append(attempt)
+        if _sources is None and _otherwise is None:
+            _otherwise = otherwise
+            Thread(target=_wait, name="otel_llm workers", daemon=True).start()
     else:
         return False
     return True
+
+
+def hold(port: int) -> None:
+    """Tell the other processes that this one has a port."""
+    _ports.add(port)
+    if _shared is not None:
+        _shared.hold(port)
+
+
+def release(port: int) -> None:
+    """Tell the other processes that this one has a port no more."""
+    _ports.discard(port)
+    if _shared is not None:
+        _shared.release(port)
+
+
+def held(port: int) -> bool:
+    """Whether this process or another one with which it shares has a port."""
+    known = shared()
+    return port in _ports or (known is not None and known.directory.held(port))
+
+
+def first(trouble: str) -> bool:
+    """Whether none of the processes has told of some trouble yet; from now on, one has.
+
+    Args:
+        trouble: a word for it.
+    """
+    known = shared()
+    return known is None or known.directory.first(trouble)
 
 
 def pending() -> bool:
@@ -170,10 +216,10 @@ def pending() -> bool:
 
 
 def _likely() -> bool:
-    if not _SUPPORTED:
+    if not SUPPORTED:
         return False
     given = os.environ.get(variables.OTEL_LLM_MULTIPROC_DIR, "").strip()
-    return _expected or bool(given) or processes.gunicorn() or processes.undecided() or processes.master() is not None
+    return bool(_expected or given) or processes.gunicorn() or processes.undecided() or processes.master() is not None
 
 
 @faults.guarded
@@ -183,8 +229,26 @@ def close() -> None:
         _shared.close()
 
 
-def _try_claims() -> None:
-    _claims[:] = [attempt for attempt in _claims if not attempt()]
+def _try_claims(*, last: bool = False) -> None:
+    _claims[:] = [attempt for attempt in _claims if not attempt(last) and not last]
+
+
+@faults.guarded
+def _wait() -> None:
+    """Wait for somebody who says what to share."""
+    time.sleep(_PATIENCE)
+    _go_ahead()
+
+
+def _go_ahead() -> None:
+    """Share what there is, if there are claims and nobody has said what to share."""
+    with _lock:
+        if _otherwise is not None:
+            from otel_llm import config
+
+            sources, settings = _otherwise(), config.resolve_or_default()
+            directory = _expected or settings.multiproc_dir
+            _start(Path(directory).absolute() if directory else None, sources._replace(max_series=settings.max_series))
 
 
 def _begin(found: Shared) -> None:
@@ -192,6 +256,7 @@ def _begin(found: Shared) -> None:
     global _undo
     _try_claims()
     found.claims += _claims
+    found.ports |= _ports
     _claims.clear()
     found.start()
     if _undo is None:
@@ -246,14 +311,14 @@ def _find_out() -> None:
         time.sleep(0.05)
     _watch = None
     if shared() is None:
-        _try_claims()
-        _claims.clear()
+        _try_claims(last=True)
 
 
 @faults.guarded
 def _before_fork() -> None:
     """Keep what has been counted: a child goes on from there, and shows what it adds."""
     global _shared
+    _go_ahead()
     if _sources is None:
         return
     known = shared()
@@ -276,9 +341,11 @@ def _after_in_parent() -> None:
 
 @faults.guarded
 def _after_in_child() -> None:
-    global _lock, _shared, _watch
+    global _lock, _shared, _watch, _otherwise
     _lock = RLock()
     _watch = None
+    _otherwise = None
+    _ports.clear()
     parents, _shared = _shared, None
     if parents is not None and _sources is not None:
         parents.forget()
@@ -286,5 +353,5 @@ def _after_in_child() -> None:
         _begin(_shared)
 
 
-if _SUPPORTED:
+if SUPPORTED:
     os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from operator import add, sub
 
-from otel_llm.prometheus.families import Family, Histogram, Series, spelled
+from otel_llm.prometheus.families import INFINITY, Family, Histogram, Series, spelled
 from otel_llm.prometheus.multiprocess.snapshot import Families, Row
 from otel_llm.state import Facts, State, Totals, beyond, rebucketed
 from otel_llm_semconv.attributes import OTEL_METRIC_OVERFLOW_LABEL
@@ -18,17 +18,22 @@ _TARGET = "target_info"
 _OVERFLOW = spelled({OTEL_METRIC_OVERFLOW_LABEL: "true"})
 
 
-def add_states(states: Iterable[State], like: State, max_series: int) -> State:
+def add_states(
+    states: Iterable[State], like: State, max_series: int | None = None, keep: Container[Facts] = ()
+) -> State:
     """Add states up, each cell where it came first.
 
     Args:
         states: what is gone first, then processes by age.
         like: says on which bounds things are counted, and what every call is labelled with.
-        max_series: most cells; what is beyond is one.
+        max_series: most cells; what is beyond is one. Each process has its own cap, so that living ones need none: by
+            a common one, the cells of one would go when another got new ones.
+        keep: what has a cell of its own nevertheless.
     """
     bounds = dict(like.bounds)
     active: dict[Facts, int] = {}
     cells: dict[Facts, Totals] = {}
+    most = INFINITY if max_series is None else max_series
     for state in states:
         for name, upper in state.bounds.items():
             bounds.setdefault(name, upper)
@@ -39,7 +44,7 @@ def add_states(states: Iterable[State], like: State, max_series: int) -> State:
             if fitting is not None:
                 totals = fitting(totals)
             known = cells.get(facts)
-            if known is None and len(cells) >= max_series and not facts.overflow:
+            if known is None and len(cells) >= most and not facts.overflow and facts not in keep:
                 facts = beyond(facts.failure, ())
                 known = cells.get(facts)
             cells[facts] = totals if known is None else _plus(known, totals)
@@ -55,7 +60,7 @@ def by_facts(cells: Iterable[tuple[Facts, Totals]]) -> list[tuple[Facts, Totals]
     return list(added.items())
 
 
-def add_families(parts: Iterable[Families], max_series: int) -> Families:
+def add_families(parts: Iterable[Families], max_series: int | None = None, keep: Container[Row] = ()) -> Families:
     """Add families up, each series where it came first.
 
     What counts is added; a series that shows its last value shows that of the process in which it changed last; of what
@@ -64,6 +69,7 @@ def add_families(parts: Iterable[Families], max_series: int) -> Families:
     Args:
         parts: what is gone first, then processes by age.
         max_series: most series of a family; what is beyond is one.
+        keep: what has a series of its own nevertheless.
     """
     sums: dict[tuple[str, str], _Sum] = {}
     times: dict[Row, float] = {}
@@ -71,7 +77,7 @@ def add_families(parts: Iterable[Families], max_series: int) -> Families:
         for family in part.families:
             known = sums.get((family.name, family.kind))
             if known is None:
-                known = sums[family.name, family.kind] = _Sum(family, max_series, times)
+                known = sums[family.name, family.kind] = _Sum(family, max_series, keep, times)
             known.add(family.series, part.times)
     return Families([each.family() for each in sums.values()], times)
 
@@ -79,9 +85,10 @@ def add_families(parts: Iterable[Families], max_series: int) -> Families:
 class _Sum:
     """A family while the series of all processes are added up."""
 
-    def __init__(self, family: Family, max_series: int, times: dict[Row, float]) -> None:
+    def __init__(self, family: Family, max_series: int | None, keep: Container[Row], times: dict[Row, float]) -> None:
         self._family = family
-        self._max_series = max_series
+        self._most = INFINITY if max_series is None else max_series
+        self._keep = keep
         self._times = times
         self._rows: dict[str, Value] = {}
 
@@ -96,7 +103,8 @@ class _Sum:
             return
         for labels, value in series:
             known = rows.get(labels)
-            if known is None and len(rows) >= self._max_series and labels != _OVERFLOW:
+            full = known is None and len(rows) >= self._most
+            if full and labels != _OVERFLOW and (name, labels) not in self._keep:
                 labels = _OVERFLOW
                 known = rows.get(labels)
             if self._family.last:

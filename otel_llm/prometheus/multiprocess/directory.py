@@ -3,23 +3,31 @@
     <process>.snapshot    what it has counted, written anew and renamed each time
     <process>.socket      where it can be asked to write it now
     <process>.root        a process whose group this is; the directory starts empty when none of them is left
+    <port>.port           which process has a port
+    <trouble>.told        something that one process has told in the log for all
     dead.snapshot         what processes that are gone had counted, and which these are
     lock                  held by the one that moves files of the dead there
 
 A process that is in ``dead.snapshot`` does not count by its own file, so that a crash in between does no harm. Who
 reads takes the files first and then ``dead.snapshot``, and so misses nobody without a lock.
+
+Whoever may write there could put anything there, and other users could put anything in the way of a directory among the
+temporary files. So the directory must be this user's; nothing is followed that is a link; nothing is given away; and of
+directories that servers have left, only files with names of ours are removed.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
-import shutil
+import re
 import stat
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from otel_llm.prometheus.multiprocess import processes
 from otel_llm.prometheus.multiprocess.arithmetic import add_families, add_states
@@ -31,34 +39,81 @@ logger = logging.getLogger("otel_llm")
 SNAPSHOT = ".snapshot"
 SOCKET = ".socket"
 _ROOT = ".root"
+_PORT = ".port"
+_TOLD = ".told"
 _UNFINISHED = ".unfinished"
+_SUFFIXES = (SNAPSHOT, SOCKET, _ROOT, _PORT, _TOLD, _UNFINISHED)
 _DEAD = "dead"
+_LOCK = "lock"
+_OURS = re.compile(r"(\d{1,10}-\d+)-(\d+)", re.ASCII)
+"""Name of a directory of one server: its first process, and the namespace of that."""
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC if os.name == "posix" else 0
+_LONGEST_NAME = 255
+_LARGEST = 1 << 26
+"""Bytes of a file that is read."""
+_DEAD_SHARE = 10
+"""How many times as many series as one process may have those that are gone may have together."""
 _LONGEST_READ = 60.0
 """Seconds after which no reader can be left that saw a file which is gone."""
+
+EXPECTED = "a directory that belongs to this user, and to which nobody else can write"
+"""What processes can share."""
+
+_ANOTHER_USER = "this was another user before the fork; start the server as the user of the workers, or do not preload"
 
 _told: set[str] = set()
 
 
-def tell(trouble: str) -> None:
-    """Log what is wrong, once however often it happens."""
+def tell(trouble: str, why: object = None) -> None:
+    """Log what is wrong, once however often it happens, and for whatever reason."""
     if trouble not in _told and len(_told) < 100:
         _told.add(trouble)
-        logger.warning("otel_llm: %s", trouble)
+        logger.warning("otel_llm: %s", trouble if why is None else f"{trouble}: {why}")
 
 
-def prepare(path: Path) -> None:
+def prepare(path: Path, *, own: bool = False) -> None:
     """Make the directory if it is not there.
 
+    Args:
+        path: where it is to be.
+        own: whether nobody else may even read it.
+
     Raises:
-        ValueError: it is not ours, or others may write to it.
-        OSError: it cannot be made.
+        ValueError: it cannot be made, is none, is not ours, or others may write to it.
     """
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = path.stat()
-    if os.geteuid() not in (0, found.st_uid):
-        raise ValueError(f"{path} belongs to another user; expected a directory of this process's own")
-    if stat.S_IMODE(found.st_mode) & 0o022:
-        raise ValueError(f"others may write to {path}; expected a directory that only its owner can write to")
+    wrong = unfit(path, own=own)
+    if wrong is not None:
+        raise ValueError(f"{path} {wrong}; expected {EXPECTED}")
+
+
+def unfit(path: Path, *, own: bool = False) -> str | None:
+    """Make the directory if it is not there, and return what keeps us from sharing it, if something does."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        wrong = _wrong(path.lstat(), own=own)
+    except FileExistsError:
+        return "is no directory"
+    except (OSError, ValueError) as error:  # ValueError: there is a zero byte in its name
+        return f"cannot be made: {error.strerror if isinstance(error, OSError) else error}"
+    if wrong is not None:
+        return wrong
+    effective = os.access in os.supports_effective_ids
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK, effective_ids=effective):
+        return "cannot be written to and read"
+    return None
+
+
+def _wrong(found: os.stat_result, *, own: bool) -> str | None:
+    """Return what is wrong with a directory; root trusts no other user's either."""
+    if stat.S_ISLNK(found.st_mode):
+        return "is a symbolic link"
+    if not stat.S_ISDIR(found.st_mode):
+        return "is no directory"
+    if os.geteuid() != found.st_uid:
+        return "belongs to another user"
+    if stat.S_IMODE(found.st_mode) & (0o077 if own else 0o022):
+        return "can be read by others" if own else "can be written to by others"
+    return None
 
 
 class Directory:
@@ -74,30 +129,39 @@ class Directory:
         self.path = path
         self._root = root
         self._own = own
+        self._user = os.geteuid()
         self._read: dict[str, tuple[bytes, Snapshot]] = {}
 
     def join(self) -> None:
         """Make the directory if it is not there, and leave nothing in it of groups that are gone.
 
         Raises:
-            ValueError: it is not ours, or others may write to it.
+            ValueError: it is not as `EXPECTED`.
             OSError: it cannot be used.
         """
         if self._own:
-            prepare(self.path.parent)
-        prepare(self.path)
-        if self._own:
-            for path in list(self.path.parent.iterdir()):
-                if not processes.alive(path.name) and not _inhabited(path):
-                    shutil.rmtree(path, ignore_errors=True)
+            prepare(self.path.parent, own=True)
+            prepare(self.path, own=True)
+            with self.opened() as directory:
+                _touch(directory, f"{self.path.name}{_ROOT}")
+            _tidy_up(self.path.parent)
             return
-        with self._locked(2.0) as held:
-            if held and not _inhabited(self.path):
-                for path in list(self.path.iterdir()):
-                    if path.suffix in (SNAPSHOT, SOCKET, _ROOT, _UNFINISHED):
-                        path.unlink(missing_ok=True)
-            (self.path / f"{self._root}{_ROOT}").touch(0o600)
-        self.give(self.path / f"{self._root}{_ROOT}")
+        prepare(self.path)
+        with self.opened() as directory, _locked(directory, 2.0) as held:
+            if held and not _inhabited(directory):
+                for name in _listed(directory):
+                    if _suffix(name) in _SUFFIXES:
+                        _remove(directory, name)
+            _touch(directory, f"{self._root}{_ROOT}")
+
+    def has(self, name: str, suffix: str = SNAPSHOT) -> bool:
+        """Whether a file of a process is there: somebody may have tidied up."""
+        try:
+            with self.opened() as directory:
+                os.stat(f"{name}{suffix}", dir_fd=directory, follow_symlinks=False)
+        except OSError:
+            return False
+        return True
 
     def living(self) -> list[str]:
         """Return the processes that can be asked, by their age."""
@@ -109,16 +173,47 @@ class Directory:
         Raises:
             OSError: it cannot be written; the last one is left as it was.
         """
-        unfinished = self.path / f"{name}{_UNFINISHED}"
+        with self.opened() as directory:
+            _write(directory, name, SNAPSHOT, data)
+
+    def hold(self, port: int, name: str) -> None:
+        """Tell the others that a process has a port.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if self._holder(port) != name:
+            with self.opened() as directory:
+                _write(directory, f"{port}", _PORT, name.encode())
+                _remove(directory, f"{port}{_TOLD}")
+
+    def release(self, port: int, name: str) -> None:
+        """Tell the others that a process has a port no more."""
+        if self._holder(port) == name:
+            with self.opened() as directory:
+                _remove(directory, f"{port}{_PORT}")
+
+    def held(self, port: int) -> bool:
+        """Whether a process of the group has a port."""
+        return processes.alive(self._holder(port))
+
+    def _holder(self, port: int) -> str:
         try:
-            with open(unfinished, "wb", opener=_private) as file:
-                file.write(data)
-            self.give(unfinished)
-            unfinished.replace(self.path / f"{name}{SNAPSHOT}")
-        except OSError:
-            with suppress(OSError):
-                unfinished.unlink()
-            raise
+            with self.opened() as directory, _open(directory, f"{port}{_PORT}", "rb") as file:
+                return str(file.read(_LONGEST_NAME).decode())
+        except (OSError, ValueError):
+            return ""
+
+    def first(self, trouble: str) -> bool:
+        """Whether no process has told of some trouble yet; from now on, one has."""
+        try:
+            with self.opened() as directory, _open(directory, f"{trouble}{_TOLD}", "xb"):
+                pass
+        except FileExistsError:
+            return False
+        except OSError:  # then each tells it
+            pass
+        return True
 
     def read(self, own: str) -> tuple[Snapshot | None, list[tuple[str, Snapshot]]]:
         """Return what is left of the dead, and the snapshots of the others by their age.
@@ -149,7 +244,7 @@ class Directory:
         gone = sorted([name for name in names if not processes.alive(name)], key=age)
         if not gone:
             return
-        with self._locked(0.0) as held:
+        with self.opened() as directory, _locked(directory, 0.0) as held:
             if not held:
                 return
             self._read.pop(_DEAD, None)
@@ -159,34 +254,68 @@ class Directory:
             loaded = {name: self._load_all(name) for name in gone if name not in known}
             fresh = [snapshot.remains() for snapshot in loaded.values() if snapshot is not None]
             if fresh:
-                parts = fresh if dead is None else [dead, *fresh]
-                kept = {name: at for name, at in known.items() if now - at < _LONGEST_READ or name in gone}
-                state = add_states([part.state for part in parts], like, max_series)
-                families = add_families([part.families for part in parts], max_series)
-                self.write(_DEAD, encode(Snapshot(state, families, {**kept, **dict.fromkeys(loaded, now)})))
+                living = [self._load_all(name) for name in names.difference(gone)]
+                merged = {name: at for name, at in known.items() if now - at < _LONGEST_READ or name in gone}
+                whole = _added(
+                    fresh if dead is None else [dead, *fresh],
+                    [snapshot for snapshot in living if snapshot is not None],
+                    like,
+                    max_series * _DEAD_SHARE,
+                )
+                whole.merged = {**merged, **dict.fromkeys(loaded, now)}
+                _write(directory, _DEAD, SNAPSHOT, encode(whole))
             for name in gone:
                 self._read.pop(name, None)
                 for suffix in (SNAPSHOT, SOCKET, _UNFINISHED):
                     with suppress(OSError):
-                        (self.path / f"{name}{suffix}").unlink()
+                        _remove(directory, f"{name}{suffix}")
 
     def touch(self) -> None:
         """Tell those who tidy up directories of temporary files that these are in use."""
-        for path in (self.path.parent, self.path, *self.path.iterdir()) if self._own else self.path.iterdir():
+        with self.opened() as directory:
+            for name in _listed(directory):
+                with suppress(OSError):
+                    os.utime(name, dir_fd=directory, follow_symlinks=False)
+        for path in (self.path.parent, self.path) if self._own else ():
             with suppress(OSError):
                 os.utime(path)
 
+    @contextmanager
+    def opened(self) -> Generator[int]:
+        """Open the directory if it is still as `EXPECTED`; files in it are opened relative to that.
+
+        Raises:
+            OSError: it is not.
+        """
+        if os.geteuid() != self._user:
+            raise PermissionError(errno.EPERM, _ANOTHER_USER, str(self.path))
+        directory = os.open(self.path, _DIRECTORY)
+        try:
+            wrong = _wrong(os.fstat(directory), own=self._own)
+            if wrong is not None:
+                raise PermissionError(errno.EPERM, f"it {wrong}", str(self.path))
+            yield directory
+        finally:
+            os.close(directory)
+
     def _names(self, suffix: str = SNAPSHOT) -> list[str]:
-        names = [path.stem for path in self.path.iterdir() if path.suffix == suffix]
+        with self.opened() as directory:
+            names = [name.removesuffix(suffix) for name in _listed(directory) if _suffix(name) == suffix]
         return sorted([name for name in names if name != _DEAD], key=age)
 
     def _load(self, name: str) -> Snapshot | None:
         """Return a snapshot; what has not changed is not decoded again."""
         path = self.path / f"{name}{SNAPSHOT}"
         try:
-            data = path.read_bytes()
-        except OSError:  # moved to the dead by now, most likely
+            with self.opened() as directory, _open(directory, path.name, "rb") as file:
+                data = file.read(_LARGEST + 1)
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError):  # else it is moved to the dead by now, most likely
+                tell(f"{path} does not count", error.strerror)
             self._read.pop(name, None)
+            return None
+        if len(data) > _LARGEST:
+            tell(f"{path} does not count", "it is too large")
             return None
         known = self._read.get(name)
         if known is not None and known[0] == data:
@@ -194,8 +323,9 @@ class Directory:
         try:
             snapshot = decode(data)
         except ValueError as error:
-            tell(f"{path} does not count: {error}")
+            tell(f"{path} does not count", error)
             return None
+        snapshot.path = str(path)
         self._read[name] = data, snapshot
         return snapshot
 
@@ -205,46 +335,129 @@ class Directory:
         try:
             return snapshot if snapshot is None or (snapshot.state and snapshot.families) else None
         except ValueError as error:
-            tell(f"{name} does not count: {error}")
+            tell(f"{self.path / name}{SNAPSHOT} does not count", error)
             return None
 
-    def give(self, path: Path) -> None:
-        """Let the owner of the directory have a file that root has made, as the master of workers that are not root."""
-        if os.geteuid() == 0:
-            owner = self.path.stat()
-            os.chown(path, owner.st_uid, owner.st_gid)
 
-    @contextmanager
-    def _locked(self, patience: float) -> Generator[bool]:
-        """Hold the lock, if it can be had within some seconds: a process that is stopped may have it for ever."""
-        import fcntl
-
-        until = time.monotonic() + patience
-        with (self.path / "lock").open("ab") as file:
-            self.give(self.path / "lock")
-            while True:
-                try:
-                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    held = True
-                except OSError:
-                    held = False
-                if held or time.monotonic() >= until:
-                    break
-                time.sleep(0.02)
-            yield held
+def _added(parts: list[Snapshot], living: list[Snapshot], like: State, max_series: int) -> Snapshot:
+    """Add up what is left of the dead; what the living have, too, keeps its row, which would fall without."""
+    cells = {facts for snapshot in living for facts, _ in snapshot.state.cells}
+    rows = {
+        (family.name, labels)
+        for snapshot in living
+        for family in snapshot.families.families
+        for labels, _ in family.series
+    }
+    state = add_states([part.state for part in parts], like, max_series, cells)
+    return Snapshot(state, add_families([part.families for part in parts], max_series, rows))
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+def _opener(directory: int) -> Callable[[str, int], int]:
+    """Return what opens files in a directory: plain ones of this user or root, whatever somebody has put there."""
+
+    def opener(name: str, flags: int) -> int:
+        descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600, dir_fd=directory)
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode) and found.st_uid in (0, os.geteuid()):
+            return descriptor
+        os.close(descriptor)
+        raise PermissionError(errno.EPERM, "it is no file of this user", name)
+
+    return opener
 
 
-def _inhabited(path: Path) -> bool:
-    """Whether a process is left whose group a directory is, or that has written to it."""
+def _open(directory: int, name: str, mode: str) -> IO[bytes]:
+    return open(name, mode, opener=_opener(directory))
+
+
+def _touch(directory: int, name: str) -> None:
+    with _open(directory, name, "ab"):
+        pass
+
+
+def _remove(directory: int, name: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=directory)
+
+
+def _write(directory: int, name: str, suffix: str, data: bytes) -> None:
+    unfinished = f"{name}{_UNFINISHED}"
+    _remove(directory, unfinished)
     try:
-        files = list(path.iterdir())
+        with _open(directory, unfinished, "xb") as file:
+            file.write(data)
+        os.replace(unfinished, f"{name}{suffix}", src_dir_fd=directory, dst_dir_fd=directory)
     except OSError:
-        return False
-    return any(file.suffix in (SNAPSHOT, SOCKET, _ROOT) and processes.alive(file.stem) for file in files)
+        with suppress(OSError):
+            _remove(directory, unfinished)
+        raise
+
+
+@contextmanager
+def _locked(directory: int, patience: float) -> Generator[bool]:
+    """Hold the lock, if it can be had within some seconds: a process that is stopped may have it for ever."""
+    import fcntl
+
+    until = time.monotonic() + patience
+    with _open(directory, _LOCK, "ab") as file:
+        while True:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held = True
+            except OSError:
+                held = False
+            if held or time.monotonic() >= until:
+                break
+            time.sleep(0.02)
+        yield held
+
+
+def _tidy_up(path: Path) -> None:
+    """Remove directories of servers that are gone, of which this process can tell."""
+    parent = os.open(path, _DIRECTORY)
+    try:
+        for name in _listed(parent):
+            ours = _OURS.fullmatch(name)
+            if ours and ours[2] == str(processes.namespace()) and not processes.alive(name):
+                with suppress(OSError):
+                    _remove_directory(parent, name)
+    finally:
+        os.close(parent)
+
+
+def _remove_directory(parent: int, name: str) -> None:
+    """Remove a directory that a server has made, if none of its processes is left and nothing else is in it."""
+    directory = os.open(name, _DIRECTORY, dir_fd=parent)
+    try:
+        files = _listed(directory)
+        marker = f"{name}{_ROOT}"
+        if _wrong(os.fstat(directory), own=True) or marker not in files or _inhabited(directory):
+            return
+        for file in files:
+            if file != marker and (file == _LOCK or _suffix(file) in _SUFFIXES):
+                _remove(directory, file)
+        if _listed(directory) == [marker]:
+            _remove(directory, marker)
+            os.rmdir(name, dir_fd=parent)
+    finally:
+        os.close(directory)
+
+
+def _inhabited(directory: int) -> bool:
+    """Whether a process is left whose group a directory is, or that has written to it."""
+    return any(
+        _suffix(name) in (SNAPSHOT, SOCKET, _ROOT) and processes.alive(name.rpartition(".")[0])
+        for name in _listed(directory)
+    )
+
+
+def _suffix(name: str) -> str:
+    return Path(name).suffix
+
+
+def _listed(directory: int) -> list[str]:
+    with os.scandir(directory) as entries:
+        return [entry.name for entry in entries]
 
 
 def age(name: str) -> tuple[int, str]:

@@ -51,7 +51,7 @@ def _began(pid: int) -> tuple[str, str] | None:
         os.kill(pid, 0)
     except PermissionError:
         return _UNKNOWN, ""
-    except OSError:
+    except (OSError, OverflowError):
         return None
     return _UNKNOWN, ""
 
@@ -64,7 +64,15 @@ def directory_of(name: str) -> Path:
     """
     import tempfile
 
-    return Path(tempfile.gettempdir(), f"otel-llm-{os.geteuid()}", name)
+    return Path(tempfile.gettempdir(), f"otel-llm-{os.geteuid()}", f"{name}-{namespace()}")
+
+
+def namespace() -> int:
+    """Return in which namespace numbers of processes are those of this one; 0 where the system has one only."""
+    try:
+        return (_PROC / "self" / "ns" / "pid").stat().st_ino
+    except OSError:
+        return 0
 
 
 def gunicorn() -> bool:

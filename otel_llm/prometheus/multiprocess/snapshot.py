@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from functools import lru_cache
+from itertools import chain
+from typing import Any, NamedTuple, NoReturn, TypeVar, cast
 
 from otel_llm.errors import Failure
-from otel_llm.prometheus.families import Exemplar, Family, Histogram, Series
+from otel_llm.prometheus.families import NO_EXEMPLARS, Exemplar, Family, Histogram, Series
 from otel_llm.state import Facts, State, Totals
 
 VERSION = 1
 """Of the format; files of another one are not read."""
 
 T = TypeVar("T")
+_MOST = 1 << 63
+_NONE = type(None)
+_TEXT: AbstractSet[type] = frozenset({str})
+_TEXT_OR_NONE: AbstractSet[type] = frozenset({str, _NONE})
+_COUNT: AbstractSet[type] = frozenset({int})
+_COUNT_OR_NONE: AbstractSet[type] = frozenset({int, _NONE})
+_NUMBER: AbstractSet[type] = frozenset({int, float})
+_NUMBER_OR_NONE: AbstractSet[type] = frozenset({int, float, _NONE})
+_BOOL: AbstractSet[type] = frozenset({bool})
+_LIST: AbstractSet[type] = frozenset({list})
+_DICT: AbstractSet[type] = frozenset({dict})
+_LIST_OR_NONE: AbstractSet[type] = frozenset({list, _NONE})
+_FACTS = (*[_TEXT] * 2, *[_TEXT_OR_NONE] * 3, _COUNT_OR_NONE, *[_TEXT_OR_NONE] * 2, _BOOL, _LIST, _LIST_OR_NONE, _BOOL)
+_TOTALS = (_COUNT, _NUMBER, _LIST, *[_COUNT_OR_NONE] * 5, *[_NUMBER_OR_NONE] * 2, *[_NUMBER] * 2, _DICT)
+_HISTOGRAM = (_COUNT, _LIST, _NUMBER_OR_NONE, _DICT)
+"""Types of the columns of each."""
+_KINDS = frozenset({"counter", "gauge", "histogram", "info", "unknown"})
+_NAME = re.compile(r"[^\s{}\"\\#]+")
+_LABELS = re.compile(r'(?:[^="{},\s]+="(?:[^"\\\n]|\\.)*"(?:,(?!$)|$))*')
 Row = tuple[str, str]
 """Name of a family and labels of a series."""
 
@@ -48,6 +71,8 @@ class Snapshot:
         self._families = families
         self.merged: Mapping[str, float] = merged or {}
         self._gone = gone
+        self.path = "a snapshot"
+        """Where it was read."""
 
     @property
     def state(self) -> State:
@@ -67,7 +92,9 @@ class Snapshot:
 
     def remains(self) -> Snapshot:
         """Return what goes on counting when the process is gone."""
-        return Snapshot(self._state, self._families, self.merged, gone=True)
+        left = Snapshot(self._state, self._families, self.merged, gone=True)
+        left.path = self.path
+        return left
 
 
 def encode(snapshot: Snapshot) -> bytes:
@@ -118,22 +145,68 @@ def decode(data: bytes) -> Snapshot:
         ValueError: it is none, or one of another version.
     """
     head, state, families = data.split(b"\n")
-    version, merged = json.loads(head)
+    return Snapshot(state, families, _read(_decode_head, head))
+
+
+def _decode_head(version: Any, merged: Any) -> Mapping[str, float]:
     if version != VERSION:
         raise ValueError(f"version {version} of the format")
-    return Snapshot(state, families, merged)
+    _expect(_TEXT, merged)
+    _expect(_NUMBER, merged.values())
+    return cast("Mapping[str, float]", merged)
 
 
 def _read(decoded: Callable[..., T], data: bytes) -> T:
+    """Decode one line; whatever is in it, this is all that can go wrong: what is returned can be added and shown."""
     try:
         return decoded(*json.loads(data))
-    except (TypeError, KeyError, IndexError, AttributeError) as error:
+    except (TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"no snapshot: {error}") from error
 
 
-def _decode_state(bounds: Any, active: Any, cells: Any, labels: Any, service_name: str) -> State:
+def _wrong(what: str, value: object) -> NoReturn:
+    raise ValueError(f"no snapshot: {what} {value!r:.60}")
+
+
+def _expect(types: AbstractSet[type], values: Iterable[Any]) -> None:
+    """See that values have no other types than these, and that no number is beyond what counts."""
+    seen = list(values)
+    found = set(map(type, seen))
+    if not found <= types:
+        _wrong("types", sorted(each.__name__ for each in found - types))
+    if int in found:
+        numbers = seen if len(found) == 1 else [value for value in seen if type(value) is int]
+        if max(numbers) >= _MOST or min(numbers) <= -_MOST:
+            _wrong("number", "too large")
+
+
+def _expect_rows(types: Sequence[AbstractSet[type]], rows: Iterable[Sequence[Any]]) -> None:
+    """See that rows have these types; by column, which takes a tenth of the time."""
+    for allowed, column in zip(types, zip(*rows, strict=True), strict=False):
+        _expect(allowed, column)
+
+
+def _rising(bounds: list[Any]) -> tuple[float, ...]:
+    _expect(_NUMBER, bounds)
+    if sorted(set(bounds)) != bounds:
+        _wrong("bounds", bounds)
+    return tuple(bounds)
+
+
+def _decode_state(bounds: Any, active: Any, cells: Any, labels: Any, service_name: Any) -> State:
+    upper = {name: _rising(values) for name, values in bounds.items()}
+    _expect(_TEXT, [service_name, *labels, *labels.values()])
+    _expect(_COUNT, [number for _, number in active])
+    _expect_rows(_FACTS, [facts for facts, _ in [*active, *cells]])
+    columns = [totals for _, totals in cells]
+    _expect_rows(_TOTALS, columns)
+    _expect_counts([totals[2] for totals in columns], len(upper["duration"]) + 1)
+    for totals in columns:
+        for name, (counts, total) in totals[-1].items():
+            _expect_counts([counts], len(upper[name]) + 1)
+            _expect(_NUMBER, (total,))
     return State(
-        {name: tuple(upper) for name, upper in bounds.items()},
+        upper,
         [(_facts(facts), number) for facts, number in active],
         [(_facts(facts), _totals(totals)) for facts, totals in cells],
         labels,
@@ -141,12 +214,20 @@ def _decode_state(bounds: Any, active: Any, cells: Any, labels: Any, service_nam
     )
 
 
+def _expect_counts(rows: Sequence[Any], length: int) -> None:
+    _expect(_LIST, rows)
+    if not set(map(len, rows)) <= {length}:
+        _wrong("counts", "of another length than bounds")
+    _expect(_COUNT, chain.from_iterable(rows))
+
+
 def _facts(values: list[Any]) -> Facts:
     facts = Facts._make(values)
     if facts.labels or facts.failure:
-        failure = facts.failure
+        failure = None if facts.failure is None else Failure._make(facts.failure)
         labels = tuple([(name, value) for name, value in facts.labels])
-        return facts._replace(labels=labels, failure=failure and Failure._make(failure))
+        _expect(_TEXT, [*(failure or ()), *chain.from_iterable(labels)])
+        return facts._replace(labels=labels, failure=failure)
     return facts._replace(labels=())
 
 
@@ -157,17 +238,43 @@ def _totals(values: list[Any]) -> Totals:
 
 
 def _decode_families(table: Any, written: Any, times: Any) -> Families:
-    bounds = [tuple(upper) for upper in table]
-    families = [
-        Family(name, text, kind, unit, [_series(labels, value, bounds) for labels, value in series], last=last)
-        for name, text, kind, unit, last, series in written
-    ]
+    bounds = [_rising(upper) for upper in table]
+    families: list[Family] = []
+    for name, text, kind, unit, last, series in written:
+        _expect(_TEXT, (name, text, kind, unit))
+        _expect(_BOOL, (last,))
+        if not _NAME.fullmatch(name) or kind not in _KINDS:
+            _wrong("family", name)
+        rows = _histograms(series, bounds) if kind == "histogram" else _numbers(series)
+        families.append(Family(name, text, kind, unit, rows, last=last))
+    _expect(_NUMBER, [at for _, _, at in times])
     return Families(families, {(name, labels): at for name, labels, at in times})
 
 
-def _series(labels: str, value: Any, table: list[tuple[float, ...]]) -> Series:
-    if type(value) in (int, float):
-        return Series(labels, value)
-    bounds, counts, total, exemplars = value
-    kept = {float(bound): Exemplar._make(exemplar) for bound, exemplar in exemplars.items()} if exemplars else {}
-    return Series(labels, Histogram(table[bounds], counts, total, kept))
+@lru_cache(maxsize=10_000)
+def _spelled(labels: str) -> str:
+    return labels if _LABELS.fullmatch(labels) else _wrong("labels", labels)
+
+
+def _numbers(series: Any) -> list[Series]:
+    _expect(_NUMBER, [value for _, value in series])
+    return [Series(_spelled(labels), value) for labels, value in series]
+
+
+def _histograms(series: Any, table: list[tuple[float, ...]]) -> list[Series]:
+    _expect_rows(_HISTOGRAM, [value for _, value in series])
+    _expect(_COUNT, chain.from_iterable([value[1] for _, value in series]))
+    decoded: list[Series] = []
+    for labels, (number, counts, total, exemplars) in series:
+        bounds = table[cast("int", number)]
+        if len(bounds) != len(counts):
+            _wrong("counts", "of another length than bounds")
+        kept = {float(bound): _exemplar(each) for bound, each in exemplars.items()} if exemplars else NO_EXEMPLARS
+        decoded.append(Series(_spelled(labels), Histogram(bounds, counts, total, kept)))
+    return decoded
+
+
+def _exemplar(values: list[Any]) -> Exemplar:
+    exemplar = Exemplar._make(values)
+    _expect(_NUMBER, values[1:])
+    return exemplar._replace(labels=_spelled(exemplar.labels))

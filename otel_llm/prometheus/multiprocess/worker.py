@@ -35,7 +35,7 @@ from otel_llm.prometheus.multiprocess.snapshot import (
 from otel_llm.state import State
 
 if TYPE_CHECKING:
-    from otel_llm.prometheus.multiprocess import Sources
+    from otel_llm.prometheus.multiprocess import Claim, Sources
 
 T = TypeVar("T")
 
@@ -80,8 +80,10 @@ class Shared:
         self.gauges = gauges or {}
         self.at_fork: Snapshot | None = None
         """What this process had counted when it was about to fork."""
-        self.claims: list[Callable[[], bool]] = []
+        self.claims: list[Claim] = []
         """What another process may have yet; tried until it returns True."""
+        self.ports: set[int] = set()
+        """Those that this process has."""
         self._families = b""
         """The canonical families as they were written last."""
         self._written = b""
@@ -109,12 +111,12 @@ class Shared:
     def state(self) -> State:
         """Return the state of all processes."""
         own, snapshots = self._gather(families=False)
-        return add_states(_each(snapshots, lambda each: each.state), own.state, self.sources.max_series)
+        return add_states(_each(snapshots, lambda each: each.state), own.state)
 
     def families(self) -> list[Family]:
         """Return the canonical families of all processes."""
         _, snapshots = self._gather(families=True)
-        return add_families(_each(snapshots, lambda each: each.families), self.sources.max_series).families
+        return add_families(_each(snapshots, lambda each: each.families)).families
 
     def _gather(self, *, families: bool) -> tuple[Snapshot, list[Snapshot]]:
         """Ask the others for what they have, and return the own snapshot and all of them, what is gone first.
@@ -135,7 +137,7 @@ class Shared:
         try:
             dead, others = self.directory.read(self.name)
         except OSError as error:
-            tell(f"snapshots of other processes cannot be read: {error}")
+            tell(f"workers cannot share what they count: {error}")
             return own, [own]
         parts = sorted([*others, (self.name, own)], key=lambda part: age(part[0]))
         snapshots = [snapshot for _, snapshot in parts]
@@ -163,12 +165,12 @@ class Shared:
             if self._closed:
                 return own
             data = join(encode_state(state), self._families)
-            if data != self._written:
+            if data != self._written or not self.directory.has(self.name):
                 try:
                     self._join()
                     self._put(data)
                 except (OSError, ValueError) as error:
-                    tell(f"what this process counts is not shared with others: {error}")
+                    tell(f"workers cannot share what they count: {error}")
             return own
 
     def take(self) -> Snapshot:
@@ -225,6 +227,22 @@ class Shared:
         child.claims += self.claims
         return child
 
+    def hold(self, port: int) -> None:
+        """Tell the others that this process has a port."""
+        self.ports.add(port)
+        self._mark()
+
+    def release(self, port: int) -> None:
+        """Tell the others that this process has a port no more."""
+        self.ports.discard(port)
+        with suppress(OSError):
+            self.directory.release(port, self.name)
+
+    def _mark(self) -> None:
+        for port in list(self.ports):
+            with suppress(OSError):  # it is tried again
+                self.directory.hold(port, self.name)
+
     def forget(self) -> None:
         """Let go, in a forked child, of what belongs to its parent."""
         listener, self._listener = self._listener, None
@@ -250,18 +268,22 @@ class Shared:
         touched = time.monotonic()
         # A process that is just forked, or about to run something else, has better things to do.
         due = touched + _TICK
+        self._mark()
         while not self._closed:
             try:
                 if self._listener is None:
                     self._listen()
                 self._answer(max(0.0, min(due - time.monotonic(), _TICK)))
                 for claim in list(self.claims):
-                    if claim():
+                    if claim(False):
                         self.claims.remove(claim)
                 now = time.monotonic()
                 if now < due or self._closed:
                     continue
+                self._mark()
                 own = self.write()
+                if not self.directory.has(self.name, SOCKET):
+                    self._stop_listening()
                 self.directory.compact(own.state, self.sources.max_series)
                 if now - touched > _TOUCH:
                     touched = now
@@ -289,9 +311,8 @@ class Shared:
                 return
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
-                with _address(self.directory.path / f"{self.name}{SOCKET}") as address:
+                with self.directory.opened(), _address(self.directory.path / f"{self.name}{SOCKET}") as address:
                     listener.bind(address)
-                self.directory.give(self.directory.path / f"{self.name}{SOCKET}")
                 listener.listen(64)
                 listener.setblocking(False)
             except OSError:
@@ -362,7 +383,7 @@ def _each(snapshots: list[Snapshot], half: Callable[[Snapshot], T]) -> list[T]:
         try:
             read.append(half(snapshot))
         except ValueError as error:
-            tell(f"a snapshot does not count: {error}")
+            tell(f"{snapshot.path} does not count", error)
     return read
 
 

@@ -155,6 +155,18 @@ class Site(NamedTuple):
             found = answer(method, path, query_string, headers, self.render, self.names)
         elif method == "HEAD":
             found = found._replace(body=b"")
+        return self._headed(found)
+
+    def busy(self, method: str) -> Answer:
+        """Tell a client to come back."""
+        found = plain(HTTPStatus.SERVICE_UNAVAILABLE, "Too many requests at once.", ("Retry-After", "1"))
+        return self._headed(found._replace(body=b"") if method == "HEAD" else found)
+
+    def hashes(self, headers: Mapping[str, str]) -> bool:
+        """Whether it takes a while to find out who asks."""
+        return self.gate is not None and self.gate.hashes(headers.get("authorization", ""))
+
+    def _headed(self, found: Answer) -> Answer:
         return found._replace(headers=[*found.headers, *self.headers]) if self.headers else found
 
     def _refusal(self, headers: Mapping[str, str]) -> Answer | None:

@@ -6,15 +6,23 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from otel_llm.prometheus.web.answer import Answer, Site, own_site, path_below
 from otel_llm.prometheus.web.auth import gate
+from otel_llm.prometheus.web.pool import Pool
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+
+# Of our own: the event loop's threads are the application's, which resolves names in them before it can call a model.
+_pages = Pool(threads=2, queue=8)
+_passwords = Pool(threads=1, queue=8)
+"""Who has been let in waits for nobody's wrong password."""
 
 
 def make_asgi_app(
@@ -25,7 +33,8 @@ def make_asgi_app(
 ) -> AsgiApp:
     """Return an ASGI application with the pages, to be mounted at ``/metrics`` or at the root.
 
-    Pages are made in a thread, so that a large one does not hold up the event loop, be it asyncio's or trio's.
+    Pages are made in two threads of our own, so that a large one does not hold up the event loop, be it asyncio's or
+    trio's. Eight requests may wait for one; beyond that the answer is status 503.
 
     Args:
         basic_auth: bcrypt hashes by user name; who else asks is answered with status 401.
@@ -67,18 +76,30 @@ class AsgiApp:
             headers[name] = f"{headers[name]}, {text}" if name in headers else text
         path = path_below(scope.get("root_path", ""), scope["path"])
         query = scope.get("query_string", b"").decode("latin-1")
-        found = await _in_a_thread(partial(self._site.answer, scope["method"], path, query, headers))
+        pool = _passwords if self._site.hashes(headers) else _pages
+        work = pool.submit(partial(self._site.answer, scope["method"], path, query, headers))
+        found = self._site.busy(scope["method"]) if work is None else await _result(work)
         written = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in found.headers]
         await send({"type": "http.response.start", "status": found.status.value, "headers": written})
         await send({"type": "http.response.body", "body": found.body})
 
 
-async def _in_a_thread(work: Callable[[], Answer]) -> Answer:
+async def _result(work: Future[Answer]) -> Answer:
     trio: Any = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_task():
-        answer: Answer = await trio.to_thread.run_sync(work)
-        return answer
-    return await asyncio.to_thread(work)
+    if trio is None or not trio.lowlevel.in_trio_task():
+        return await asyncio.wrap_future(work)
+    done, token = trio.Event(), trio.lowlevel.current_trio_token()
+
+    def tell(_: object) -> None:
+        with suppress(trio.RunFinishedError):
+            token.run_sync_soon(done.set)
+
+    work.add_done_callback(tell)
+    try:
+        await done.wait()
+    finally:
+        work.cancel()
+    return work.result()
 
 
 async def _live(receive: Receive, send: Send) -> None:

@@ -50,9 +50,7 @@ class Gate:
     ) -> None:
         self._token = token
         self._hashes = _hashes(users, setting)
-        costs = [hashed[4:6] for hashed in self._hashes.values()]
-        # Nothing hashes to this; whoever is unknown is compared with it, at the cost of the dearest user.
-        self._nobody = b"$2b$" + max(costs, default=b"10") + b"$" + b"." * 53
+        self._dearest = max(map(_cost, self._hashes.values()), default=10)
         self._key = secrets.token_bytes(32)
         self._admitted: dict[str, bytes] = {}
         self.challenges = [f'Basic {_REALM}, charset="UTF-8"'] if self._hashes else []
@@ -74,36 +72,53 @@ class Gate:
                 given = credentials.strip().encode("utf-8", "surrogateescape")
                 return hmac.compare_digest(given, self._token.current())
             case "basic" if self._hashes:
-                return self._knows(credentials.strip())
+                found = _user(credentials.strip())
+                return False if found is None else self._knows(*found)
             case _:
                 return False
 
-    def _knows(self, credentials: str) -> bool | None:
-        try:
-            user, colon, password = b64decode(credentials, validate=True).decode().partition(":")
-        except ValueError:
-            return False
-        if not colon:
-            return False
-        # What is beyond is no part of the hash.
-        secret = password.encode()[:72]
-        digest = hmac.digest(self._key, user.encode() + b"\0" + secret, hashlib.sha256)
-        if hmac.compare_digest(digest, self._admitted.get(user, b"")):
+    def hashes(self, authorization: str) -> bool:
+        """Whether it takes long to find out: somebody has a password who has not been let in with it before."""
+        scheme, _, credentials = authorization.partition(" ")
+        found = _user(credentials.strip()) if self._hashes and scheme.lower() == "basic" else None
+        return found is not None and not self._remembers(found[0], self._digest(*found))
+
+    def _digest(self, user: str, secret: bytes) -> bytes:
+        return hmac.digest(self._key, user.encode() + b"\0" + secret, hashlib.sha256)
+
+    def _remembers(self, user: str, digest: bytes) -> bool:
+        return hmac.compare_digest(digest, self._admitted.get(user, b""))
+
+    def _knows(self, user: str, secret: bytes) -> bool | None:
+        digest = self._digest(user, secret)
+        if self._remembers(user, digest):
             return True
         if not self._queue.acquire(blocking=False):
             return None
         try:
             # One at a time: a flood of wrong passwords takes one core and no more.
             with self._one:
-                right = _bcrypt().checkpw(secret, self._hashes.get(user, self._nobody))
+                right = self._right(user, secret)
         except ValueError:  # no password of anybody's, such as one with a zero byte
             return False
         finally:
             self._queue.release()
-        if not right or user not in self._hashes:
+        if right:
+            self._admitted[user] = digest
+        return right
+
+    def _right(self, user: str, secret: bytes) -> bool:
+        check = _bcrypt().checkpw
+        hashed = self._hashes.get(user)
+        if hashed is None:
+            check(secret, _nobody(self._dearest))
             return False
-        self._admitted[user] = digest
-        return True
+        if check(secret, hashed):
+            return True
+        # Each cost takes twice as long as the one below: once more its own and all above come to the dearest.
+        for cost in range(_cost(hashed), self._dearest):
+            check(secret, _nobody(cost))
+        return False
 
 
 class Token:
@@ -209,17 +224,35 @@ def _hashes(users: Mapping[str, str] | None, setting: str) -> dict[str, bytes]:
         hashes[user] = hashed.encode()
         try:
             # The salt alone, at the least cost.
-            _bcrypt().hashpw(b"", b"$2b$04$" + hashes[user][7:29])
+            _bcrypt(setting).hashpw(b"", b"$2b$04$" + hashes[user][7:29])
         except ValueError as error:
             raise ValueError(wrong) from error
     return hashes
 
 
-def _bcrypt() -> Any:
+def _user(credentials: str) -> tuple[str, bytes] | None:
+    try:
+        user, colon, password = b64decode(credentials, validate=True).decode().partition(":")
+    except ValueError:
+        return None
+    # What is beyond is no part of the hash.
+    return (user, password.encode()[:72]) if colon else None
+
+
+def _cost(hashed: bytes) -> int:
+    return int(hashed[4:6])
+
+
+def _nobody(cost: int) -> bytes:
+    """Return a hash of this cost to which nothing hashes."""
+    return b"$2b$%02d$" % cost + b"." * 53
+
+
+def _bcrypt(setting: str = "basic_auth") -> Any:
     try:
         return import_module("bcrypt")
     except ModuleNotFoundError as error:
-        raise ImportError("basic auth needs bcrypt: pip install 'otel-llm[serve]'") from error
+        raise ImportError(f"{setting} needs bcrypt: pip install 'otel-llm[serve]'") from error
 
 
 def _renew_all() -> None:

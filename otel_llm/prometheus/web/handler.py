@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from email.message import Message
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -20,9 +21,17 @@ LONGEST_LINE = 8 * 1024
 LONGEST_REQUEST = 64 * 1024
 """Bytes of a request line and its headers."""
 
+# RFC 9112, section 5: where others read a line otherwise, they take part of a request for the next one.
+_HEADER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r\n")
+_LENGTH = re.compile(r"[0-9]+")
+
 
 class _TooLongError(Exception):
     """A request is longer than is read."""
+
+
+class _MalformedError(Exception):
+    """A request has a header that is none."""
 
 
 class _Source(io.RawIOBase):
@@ -41,6 +50,20 @@ class _Source(io.RawIOBase):
         count = self._socket.recv_into(buffer)
         self.left -= count
         return count
+
+
+class _Incoming(io.BufferedReader):
+    """Requests, each of which is a first line and then headers."""
+
+    def first_line(self, size: int) -> bytes:
+        return super().readline(size)
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """Return a header, or the line that ends them; what is too long is whole nowhere."""
+        line = super().readline(size)
+        if line != b"\r\n" and len(line) != size and not _HEADER.fullmatch(line):
+            raise _MalformedError
+        return line
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -63,7 +86,7 @@ class Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         """Read and write through buffers."""
         self._source = _Source(self._connection)
-        self.rfile = self._incoming = io.BufferedReader(self._source)
+        self.rfile = self._incoming = _Incoming(self._source)
         self.wfile = self._connection.socket.makefile("wb")
 
     def handle(self) -> None:
@@ -79,21 +102,27 @@ class Handler(BaseHTTPRequestHandler):
                     self._connection.wait(REQUEST_SECONDS)
         except _TooLongError:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        except _MalformedError:
+            self._refuse(HTTPStatus.BAD_REQUEST)
 
     def _answer_one(self) -> None:
         self.close_connection = True
-        self.raw_requestline = self.rfile.readline(LONGEST_LINE + 1)
+        self.raw_requestline = self._incoming.first_line(LONGEST_LINE + 1)
         if len(self.raw_requestline) > LONGEST_LINE:
             self._refuse(HTTPStatus.REQUEST_URI_TOO_LONG)
             return
         if not self.parse_request():
             self._end_early()
             return
+        length, *others = self.headers.get_all("content-length", ["0"])
+        length = length.strip(" \t")
+        if others or not _LENGTH.fullmatch(length):
+            raise _MalformedError
         self._connection.work()
         path, _, query = self._target().partition("?")
         found = self._site.answer(self.command, unquote(path), query, _lowered(self.headers))
         # The page is only read: what else comes with a request is not looked at.
-        has_body = self.headers.get("content-length", "0").strip() != "0" or "transfer-encoding" in self.headers
+        has_body = length != "0" or "transfer-encoding" in self.headers
         self.close_connection = self.close_connection or has_body
         self._connection.send()
         self.send_response_only(found.status)

@@ -26,6 +26,8 @@ logger = logging.getLogger("otel_llm")
 
 DEFAULT_HOST = "localhost"
 DEFAULT_PORT = 9464
+_SIBLINGS = 8
+"""Attempts in which another worker is sure to have said that it has the port."""
 
 _open: WeakSet[Page] = WeakSet()
 
@@ -59,11 +61,13 @@ class Page:
         self._where = host, port
         self._server: Listener | None = None
         self._waiting = False
+        self._refused = 0
         # A worker that does not share yet would show its own calls for those of all.
         if not (port and multiprocess.pending() and self._wait()):
             try:
                 self._server = Listener(host, port, self._attend)
                 port = self._server.port
+                multiprocess.hold(port)
             except OSError as error:
                 if error.errno != errno.EADDRINUSE or not self._wait():
                     raise
@@ -87,6 +91,7 @@ class Page:
         self._waiting = False
         server, self._server = self._server, None
         if server is not None:
+            multiprocess.release(server.port)
             server.close()
 
     def leave(self) -> None:
@@ -99,21 +104,37 @@ class Page:
 
     def _wait(self) -> bool:
         """Serve as soon as no other worker does; return whether this is a worker."""
-        self._waiting = multiprocess.claim(self._take_over)
-        return self._waiting
+        self._waiting, self._refused = True, 0
+        claimed = multiprocess.claim(self._take_over, _own_sources)
+        if not claimed:
+            self._waiting = False
+        return claimed
 
-    def _take_over(self) -> bool:
+    def _take_over(self, last: bool) -> bool:
         """Try to serve; return whether that is done."""
         if self._waiting:
             try:
                 server = Listener(*self._where, self._attend)
-            except OSError:
-                return False
+            except OSError as error:
+                self._waiting = not last
+                self._refuse(error)
+                return last
             self._server = server
+            multiprocess.hold(server.port)
             if not self._waiting:  # closed meanwhile
                 self.close()
             self._waiting = False
         return True
+
+    def _refuse(self, error: OSError) -> None:
+        """Tell, once for all workers, that none of them has the port."""
+        host, port = self._where
+        self._refused = 0 if multiprocess.held(port) else self._refused + 1
+        if not self._waiting:
+            logger.error("otel_llm: no Prometheus page on %s:%s: %s", host, port, error)
+        elif self._refused == _SIBLINGS and multiprocess.first(f"{port}"):
+            tried = "no worker of this server has the port, and they go on trying"
+            logger.error("otel_llm: no Prometheus page on %s:%s: %s; %s", host, port, error, tried)
 
     def _attend(self, connection: Connection) -> None:
         if self._contexts is not None:
@@ -126,6 +147,13 @@ class Page:
             if not self._contexts.admits(tls):
                 return
         Handler(connection, self._site)
+
+
+def _own_sources() -> multiprocess.Sources:
+    from otel_llm.prometheus import pages
+
+    nothing = pages.own_state()
+    return multiprocess.Sources(lambda: nothing, pages.own_families)
 
 
 def serve_metrics(
@@ -214,12 +242,15 @@ def _contexts(given: Mapping[str, str | os.PathLike[str]], required: bool | None
 
 
 def _web_config(given: str | os.PathLike[str] | None) -> WebConfig | None:
-    file = given if given is not None else os.environ.get(variables.OTEL_LLM_WEB_CONFIG, "").strip()
+    setting, file = "web_config", given
+    if file is None:
+        setting = variables.OTEL_LLM_WEB_CONFIG
+        file = os.environ.get(setting, "").strip()
     if not file:
         return None
     from otel_llm.prometheus.web.web_config import read_web_config
 
-    return read_web_config(file)
+    return read_web_config(file, setting)
 
 
 def _configured_contexts(config: WebConfig) -> Contexts | None:

@@ -61,8 +61,12 @@ class WebConfig(NamedTuple):
     rate_limit: RateLimit | None
 
 
-def read_web_config(file: str | os.PathLike[str]) -> WebConfig:
+def read_web_config(file: str | os.PathLike[str], setting: str = "web_config") -> WebConfig:
     """Read a web-config file; paths in it are relative to it.
+
+    Args:
+        file: its path.
+        setting: what named it; messages begin with it.
 
     Raises:
         ValueError: the file cannot be read, or something in it is not accepted; the message names the file, the line,
@@ -70,21 +74,24 @@ def read_web_config(file: str | os.PathLike[str]) -> WebConfig:
         ImportError: `PyYAML`, of the extra ``serve``, is not installed.
     """
     path = Path(file)
+    source = f"{setting}={str(path)!r}"
     try:
         yaml: Any = import_module("yaml")
     except ModuleNotFoundError as error:
-        raise ImportError("web_config needs PyYAML: pip install 'otel-llm[serve]'") from error
+        raise ImportError(f"{source} needs PyYAML: pip install 'otel-llm[serve]'") from error
     try:
         root = yaml.compose(path.read_text("utf-8"), yaml.SafeLoader)
     except OSError as error:
-        raise ValueError(f"web_config={str(path)!r}: cannot be read: {error.strerror}") from error
+        raise ValueError(f"{source}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"web_config={str(path)!r}: is no YAML: {' '.join(str(error).split())}") from error
-    top = _Entry(path, "", root).section(*_SECTIONS)
+        raise ValueError(f"{source}: is no YAML: {' '.join(str(error).split())}") from error
+    except RecursionError:
+        raise ValueError(f"{source}: is nested too deep") from None
+    top = _Entry(source, "", root).section(*_SECTIONS)
     return WebConfig(
         tls=_tls(path, top["tls_server_config"]) if "tls_server_config" in top else None,
         users=top["basic_auth_users"].texts() if "basic_auth_users" in top else {},
-        users_setting=f"web_config={str(path)!r}: basic_auth_users",
+        users_setting=f"{source}: basic_auth_users",
         headers=_headers(top["http_server_config"]) if "http_server_config" in top else (),
         rate_limit=_rate_limit(top["rate_limit"]) if "rate_limit" in top else None,
     )
@@ -96,13 +103,13 @@ _SECTIONS = ("tls_server_config", "http_server_config", "basic_auth_users", "rat
 class _Entry(NamedTuple):
     """A value in the file, and the way to it."""
 
-    file: Path
+    source: str
     key: str
     node: Any
 
     def wrong(self, expected: str) -> ValueError:
         line = f", line {self.node.start_mark.line + 1}" if self.node is not None else ""
-        return ValueError(f"web_config={str(self.file)!r}{line}: {self.key or 'the file'}: expected {expected}")
+        return ValueError(f"{self.source}{line}: {self.key or 'the file'}: expected {expected}")
 
     @property
     def empty(self) -> bool:
@@ -116,8 +123,10 @@ class _Entry(NamedTuple):
             raise self.wrong("a mapping")
         found: dict[str, _Entry] = {}
         for key, value in self.node.value:
+            if key.id != "scalar":
+                raise self.wrong("a mapping of strings")
             name = str(key.value)
-            entry = _Entry(self.file, f"{self.key}.{name}" if self.key else name, value)
+            entry = _Entry(self.source, f"{self.key}.{name}" if self.key else name, value)
             if name in found:
                 raise entry.wrong("the key once")
             found[name] = entry
@@ -155,7 +164,7 @@ class _Entry(NamedTuple):
         """Return what is in a list."""
         if self.node.id != "sequence":
             raise self.wrong("a list")
-        return [read(_Entry(self.file, f"{self.key}[{at}]", node)) for at, node in enumerate(self.node.value)]
+        return [read(_Entry(self.source, f"{self.key}[{at}]", node)) for at, node in enumerate(self.node.value)]
 
     def texts(self) -> dict[str, str]:
         """Return a mapping of strings."""
@@ -213,9 +222,9 @@ def _pem(path: Path, given: Mapping[str, _Entry], name: str) -> Pem | None:
     if inline is not None and file is not None:
         raise inline.wrong(f"it or {name}_file, not both")
     if inline is not None:
-        return Pem(f"web_config={str(path)!r}: {inline.key}", None, inline.text())
+        return Pem(f"{inline.source}: {inline.key}", None, inline.text())
     if file is not None:
-        return Pem(f"web_config={str(path)!r}: {file.key}", path.parent / file.text())
+        return Pem(f"{file.source}: {file.key}", path.parent / file.text())
     return None
 
 

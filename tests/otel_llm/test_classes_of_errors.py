@@ -1,0 +1,70 @@
+"""The class of a failure, from which every dialect makes its own spelling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from otel_llm.errors import error_type, failure
+
+REQUEST = httpx.Request("POST", "http://localhost/v1")
+
+Anthropics: Any = type("APIStatusError", (Exception,), {})
+"""As `anthropic` raises it for an error in the middle of a stream."""
+
+
+def _made(kind: type[BaseException], **fields: Any) -> BaseException:
+    """Return an exception without running what its class does with a response."""
+    error = kind.__new__(kind)
+    error.__dict__.update(fields)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (_made(openai.RateLimitError, status_code=429), "rate_limit"),
+        (_made(openai.AuthenticationError, status_code=401), "auth"),
+        (_made(openai.PermissionDeniedError, status_code=403), "auth"),
+        (_made(openai.InternalServerError, status_code=500), "api_error"),
+        (_made(openai.InternalServerError, status_code=504), "timeout"),
+        (_made(openai.APITimeoutError), "timeout"),
+        (_made(openai.APIConnectionError), "network"),
+        (_made(openai.APIError, code="rate_limit_exceeded", type="requests"), "rate_limit"),
+        (_made(openai.APIError, code="server_error", type=None), "api_error"),
+        (_made(Anthropics, status_code=200, body={"error": {"type": "rate_limit_error"}}), "rate_limit"),
+        (_made(Anthropics, status_code=200, body={"error": {"type": "overloaded_error"}}), "api_error"),
+        (_made(httpx.HTTPStatusError, response=httpx.Response(403)), "auth"),
+        (httpx.ConnectError("x", request=REQUEST), "network"),
+        (httpx.ReadTimeout("x", request=REQUEST), "timeout"),
+        (_made(openai.APIError, code=["odd"], type={}, body=3), "api_error"),
+        (ValueError("mine"), "unknown"),
+    ],
+    ids=repr,
+)
+def test_exceptions(error: BaseException, expected: str) -> None:
+    """An exception has the class of its status, of what the API calls it, or of its own class, in this order."""
+    found = failure(error_type(error), error)
+
+    assert (expected, type(error).__name__) == (found.error_class, found.name)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ("429", "rate_limit"),
+        ("401", "auth"),
+        ("408", "timeout"),
+        ("500", "api_error"),
+        ("418", "api_error"),
+        ("rate_limit_error", "rate_limit"),
+        ("_OTHER", "api_error"),
+        ("overloaded_error", "api_error"),
+    ],
+)
+def test_answers(told: str, expected: str) -> None:
+    """Where nothing was raised, what the answer told decides; it is the name of the failure as well."""
+    assert (told, told, expected) == failure(told, None)
