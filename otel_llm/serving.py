@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from otel_llm import sdk
 from otel_llm.config import Settings
@@ -24,16 +25,25 @@ CANONICAL = "genai"
 """Name of the dialect that is the canonical page."""
 
 
-class Shown(NamedTuple):
-    """What the pages are made of."""
+class Shown:
+    """What the pages are made of; a meter provider that everybody else has let go is not kept for them."""
 
-    ledger: Ledger
-    settings: Settings
-    meter_provider: Any
+    def __init__(self, ledger: Ledger, settings: Settings, meter_provider: Any) -> None:
+        self.ledger = ledger
+        self.settings = settings
+        self.service_name = sdk.service_name(meter_provider)
+        self._meter_provider = ref(meter_provider)
+
+    @property
+    def meter_provider(self) -> Any:
+        """The provider of `instrument()`, or None."""
+        return self._meter_provider()
 
 
 shown: Shown | None = None
 """What `instrument()` decided last; pages stay as they were when everything is turned off."""
+on = False
+"""Whether `instrument()` is in force."""
 switched_off = False
 """Whether the environment switched OpenTelemetry off, so that there is nothing to show."""
 _included: dict[Dialect, None] = {}
@@ -72,9 +82,10 @@ def include(dialect: Dialect) -> None:
 
 def begin(ledger: Ledger, settings: Settings, meter_provider: Any) -> None:
     """Have the pages show what this ledger counts."""
-    global shown
+    global shown, on
     from otel_llm.prometheus import multiprocess
 
+    on = True
     shown = Shown(ledger, settings, meter_provider)
     multiprocess.start(settings.multiproc_dir, state=_state, families=_families, max_series=settings.max_series)
     if settings.dialects or sdk.prometheus_readers(meter_provider):
@@ -148,8 +159,9 @@ def open_default_page(meter_provider: Any) -> None:
 
 
 def close_page() -> None:
-    """Close the page that `instrument()` serves, if it does."""
-    global _page
+    """Close the page that `instrument()` serves, if it does; others go on showing what there is."""
+    global _page, on
+    on = False
     page, _page = _page, None
     if page is not None:
         page.close()

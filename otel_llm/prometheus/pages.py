@@ -139,13 +139,16 @@ def own_state() -> State:
     shown = serving.shown
     if shown is None:
         return Ledger(1, serving.columns(Settings(), None)).state({}, sdk.service_name(None))
-    own = shown.ledger.state(shown.settings.labels, sdk.service_name(shown.meter_provider))
-    return own._replace(cells=own.cells + foreign_reader(shown).cells())
+    own = shown.ledger.state(shown.settings.labels, shown.service_name)
+    foreign = foreign_reader(shown)
+    return own if foreign is None else own._replace(cells=own.cells + foreign.cells())
 
 
-def foreign_reader(shown: serving.Shown) -> ForeignReader:
+def foreign_reader(shown: serving.Shown) -> ForeignReader | None:
     """Return what reads the points of other instrumentations; before it is asked for, none are seen."""
     provider = shown.meter_provider
+    if provider is None:
+        return None
     reader = _foreign.get(provider)
     if reader is None:
         reader = _foreign[provider] = ForeignReader(shown.ledger)
@@ -155,7 +158,8 @@ def foreign_reader(shown: serving.Shown) -> ForeignReader:
 
 def _registry() -> CollectorRegistry | None:
     """Return where the readers of the meter provider show its metrics, or those of any other."""
-    readers = [] if serving.shown is None else sdk.prometheus_readers(serving.shown.meter_provider)
+    in_force = serving.shown if serving.on else None
+    readers = [] if in_force is None else sdk.prometheus_readers(in_force.meter_provider)
     return shown_registry([reader._registry for reader in readers])
 
 

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as openmetrics_families,  # pyright: ignore[reportUnknownVariableType]
+)
+from prometheus_client.parser import text_string_to_metric_families
 
 import otel_llm
-from otel_llm import runtime
+from otel_llm import runtime, sdk
 from otel_llm.call import Call
 from otel_llm.prometheus import pages
 from otel_llm.prometheus.dialects import load, shipped
@@ -204,8 +208,11 @@ def test_names_of_native_metrics(caplog: pytest.LogCaptureFixture, tmp_path: Pat
     (tmp_path / "mine.toml").write_text(MINE.format(name="shop_count"), "utf-8")
     native = [Gauge("llm_requests", ""), Histogram("shop", ""), Counter("llm_errors", "")]
     try:
-        with capture(serve="127.0.0.1:0", dialects=("aegis", f"{tmp_path}/mine.toml")):
+        with capture(serve="127.0.0.1:0", dialects=("aegis", f"{tmp_path}/mine.toml")) as seen:
             page = otel_llm.generate_latest().decode()
+            readers = sdk.prometheus_readers(seen.meter_provider)
+        for reader in readers:
+            reader.shutdown()
     finally:
         for metric in native:
             REGISTRY.unregister(metric)
@@ -216,3 +223,28 @@ def test_names_of_native_metrics(caplog: pytest.LogCaptureFixture, tmp_path: Pat
     assert ["shop_count", "llm_errors_total"] == [
         name for name in ("llm_requests_total", "shop_count", "llm_errors_total") if f": {name} is" in caplog.text
     ]
+
+
+def test_ten_thousand_models() -> None:
+    """Ten thousand models fill no page beyond the cap; each is still valid, and no call is lost on any."""
+    calls = {
+        "local_llm": "llm_inference_requests_total",
+        "aegis": "llm_requests_total",
+        "ollama_exporter": "llm_inference_latency_seconds_count",
+        "tinyllm": "tinyllm_requests_total",
+        "llmbackend": "llm_requests_total",
+    }
+    with capture(max_series=200):
+        for number in range(10_000):
+            _count(f"model-{number}", graph=f"g{number}")
+        texts = {name: otel_llm.generate_latest(name).decode() for name in calls}
+        canonical = _render("/metrics/genai", OPENMETRICS)
+
+    for name, counted in calls.items():
+        found = [line for line in texts[name].splitlines() if line.startswith(f"{counted}{{")]
+        assert 201 == len(found) == len({line.rpartition(" ")[0] for line in found})
+        assert 10_000 == sum(float(line.rpartition(" ")[2]) for line in found)
+        assert [9_800.0] == [float(line.rpartition(" ")[2]) for line in found if "_overflow" in line]
+        assert [*text_string_to_metric_families(texts[name])]
+    assert canonical is not None
+    assert [*openmetrics_families(canonical[1])]  # type: ignore[no-untyped-call]
