@@ -36,8 +36,8 @@ CASES: list[Case] = [
     ("models", lambda c: c.models.retrieve("Org/Name-1"), "/models/{id}", False),
     ("files", lambda c: c.files.retrieve("file-1_X"), "/files/{id}", False),
     ("batches", lambda c: c.batches.cancel("batch-1_X"), "/batches/{id}/cancel", False),
-    ("responses", lambda c: c.responses.retrieve("resp-1_X", stream=False), "/responses/{id}", False),
-    ("responses", lambda c: c.responses.cancel("resp-1_X"), "/responses/{id}/cancel", False),
+    ("responses", lambda c: c.responses.retrieve("resp-1_X"), "/responses/{id}", False),
+    ("responses.cancel", lambda c: c.responses.cancel("resp-1_X"), "/responses/{id}/cancel", False),
     (
         "beta.threads",
         lambda c: c.beta.threads.runs.create("thread-1_X", assistant_id="a"),
