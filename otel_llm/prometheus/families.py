@@ -6,8 +6,10 @@ Source: Prometheus "Exposition formats", text format 0.0.4; OpenMetrics 1.0.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from operator import add
 from typing import NamedTuple
 
 from prometheus_client import Metric
@@ -44,6 +46,29 @@ class Histogram(NamedTuple):
     """Nothing where values can be below zero: there is no count either then."""
     exemplars: Mapping[float, Exemplar] = NO_EXEMPLARS
     """By upper bound."""
+
+    def up_to(self, bound: float) -> int:
+        """Return how many were counted up to the nearest of its own bounds that is not above this one."""
+        position = bisect_right(self.bounds, bound)
+        return self.counts[position - 1] if position else 0
+
+    def plus(self, other: Histogram) -> Histogram:
+        """Add another; where bounds differ, each counts at a bound of the other what it has at its own below."""
+        total = None if self.sum is None or other.sum is None else self.sum + other.sum
+        if self.bounds == other.bounds:
+            bounds = self.bounds
+            counts = list(map(add, self.counts, other.counts))
+        else:
+            bounds = tuple(sorted({*self.bounds, *other.bounds}))
+            counts = [self.up_to(bound) + other.up_to(bound) for bound in bounds]
+        exemplars = self.exemplars
+        if other.exemplars:
+            exemplars = dict(exemplars)
+            for bound, exemplar in other.exemplars.items():
+                known = exemplars.get(bound)
+                if known is None or known.timestamp <= exemplar.timestamp:
+                    exemplars[bound] = exemplar
+        return Histogram(bounds, counts, total, exemplars)
 
 
 class Series(NamedTuple):

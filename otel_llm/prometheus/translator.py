@@ -9,7 +9,7 @@ Source: OpenTelemetry specification, "Prometheus and OpenMetrics Compatibility".
 from __future__ import annotations
 
 import logging
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 from itertools import accumulate
@@ -412,21 +412,12 @@ def _explicit(point: ExponentialHistogramDataPoint) -> tuple[tuple[float, ...], 
 
 
 def _sum(one: Value, other: Value) -> Value:
-    """Add two values; where bounds differ, a histogram counts at a bound of the other what it has at its own below."""
+    """Add two values of one kind."""
     if not isinstance(one, Histogram) or not isinstance(other, Histogram):
         assert not isinstance(one, Histogram)
         assert not isinstance(other, Histogram)
         return one + other
-    total = None if one.sum is None or other.sum is None else one.sum + other.sum
-    if one.bounds == other.bounds:
-        return Histogram(one.bounds, [a + b for a, b in zip(one.counts, other.counts, strict=True)], total)
-    bounds = tuple(sorted({*one.bounds, *other.bounds}))
-    return Histogram(bounds, [_up_to(bound, one) + _up_to(bound, other) for bound in bounds], total)
-
-
-def _up_to(bound: float, value: Histogram) -> int:
-    position = bisect_right(value.bounds, bound)
-    return value.counts[position - 1] if position else 0
+    return one.plus(other)
 
 
 def _keep(kept: dict[float, Exemplar], bounds: tuple[float, ...], exemplars: Sequence[OTelExemplar]) -> None:

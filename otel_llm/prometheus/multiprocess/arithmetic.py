@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from operator import add, sub
 
@@ -166,35 +165,15 @@ def _increase(value: Value, earlier: Value | None) -> Value:
     if not isinstance(earlier, Histogram) or earlier.counts[-1] > value.counts[-1]:
         return value
     total = None if value.sum is None or earlier.sum is None else value.sum - earlier.sum
-    counts = [count - _up_to(bound, earlier) for bound, count in zip(value.bounds, value.counts, strict=True)]
+    counts = [count - earlier.up_to(bound) for bound, count in zip(value.bounds, value.counts, strict=True)]
     return Histogram(value.bounds, counts, total, value.exemplars)
 
 
 def _add(one: Value, other: Value) -> Value:
-    """Add two values; where bounds differ, a histogram counts at a bound of the other what it has at its own below."""
+    """Add two values; one process may have a histogram where another has a number: the first stays."""
     if not isinstance(one, Histogram) or not isinstance(other, Histogram):
-        # One process may have a histogram where another has a number: the first stays.
         return one if isinstance(one, Histogram) or isinstance(other, Histogram) else one + other
-    total = None if one.sum is None or other.sum is None else one.sum + other.sum
-    if one.bounds == other.bounds:
-        bounds = one.bounds
-        counts = list(map(add, one.counts, other.counts))
-    else:
-        bounds = tuple(sorted({*one.bounds, *other.bounds}))
-        counts = [_up_to(bound, one) + _up_to(bound, other) for bound in bounds]
-    exemplars = one.exemplars
-    if other.exemplars:
-        exemplars = dict(one.exemplars)
-        for bound, exemplar in other.exemplars.items():
-            known = exemplars.get(bound)
-            if known is None or known.timestamp <= exemplar.timestamp:
-                exemplars[bound] = exemplar
-    return Histogram(bounds, counts, total, exemplars)
-
-
-def _up_to(bound: float, value: Histogram) -> int:
-    position = bisect_right(value.bounds, bound)
-    return value.counts[position - 1] if position else 0
+    return one.plus(other)
 
 
 def _plus(one: Totals, other: Totals, sign: int = 1) -> Totals:
