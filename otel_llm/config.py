@@ -257,10 +257,10 @@ def _dialects(value: Iterable[str] | None, environ: Mapping[str, str]) -> tuple[
     source, names = _listed("dialects", value, variables.OTEL_LLM_DIALECTS, environ)
     if not names:
         return ()
-    from otel_llm.prometheus.dialects import load, refuse_collisions
+    from otel_llm.prometheus.dialects import is_path, load, refuse_collisions
 
     try:
-        different = {os.path.realpath(name) if os.sep in name else name: name for name in names}
+        different = {os.path.realpath(name) if is_path(name) else name: name for name in names}
         loaded = tuple(dict.fromkeys(map(load, different.values())))
         refuse_collisions(loaded)
     except ValueError as error:

@@ -20,7 +20,7 @@ from otel_llm.errors import error_message, error_type
 from otel_llm.ledger import Ledger
 from otel_llm.sinks.metrics import Metrics
 from otel_llm.sinks.spans import Spans
-from otel_llm.wire.fields import count
+from otel_llm.wire.fields import count, number
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -105,7 +105,9 @@ class Telemetry:
             if context is None:
                 context = current_context.get()
             if context:
-                call.labels = labels_of(context)
+                labels = labels_of(context)
+                if labels is not None:
+                    call.labels = labels
                 attributes: Any = context.get(ATTRIBUTES_KEY)
                 if attributes:
                     call.attributes.update(attributes)
@@ -175,10 +177,12 @@ class Telemetry:
         if self.captures_content and self.settings.content_hook is not None:
             self._redact(call)
         if self.settings.call_hook is not None:
+            started_at = call.started_at
             try:
                 self.settings.call_hook(call)
             except Exception:
                 faults.fault("call_hook")
+            call.started_at = started_at
             _put_right(call)
 
     def _redact(self, call: Call) -> None:
@@ -206,7 +210,8 @@ def _put_right(call: Call) -> None:
     for name in _NUMBERS:
         if name in call.__dict__ and count(call.__dict__[name]) is None:
             setattr(call, name, None)
-    if not call.started_at <= call.ended_at < float("inf"):
+    ended_at = number(call.ended_at)
+    if ended_at is None or not call.started_at <= ended_at < float("inf"):
         call.ended_at = call.started_at
 
 

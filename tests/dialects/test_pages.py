@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
@@ -189,11 +190,13 @@ def test_values_have_an_end() -> None:
         assert len(otel_llm.generate_latest("aegis")) < 100_000
 
 
-def test_a_hook_cannot_spoil_a_page() -> None:
-    """Numbers that a hook has written and that cannot be added up are unknown, and the page goes on."""
+@pytest.mark.parametrize("ended_at", [float("nan"), float("inf"), -1.0, None, "late", 10**400])
+def test_a_hook_cannot_spoil_a_page(ended_at: Any) -> None:
+    """Numbers that a hook has written and that cannot be added up are unknown, and the call and the page go on."""
 
     def spoil(call: Call) -> None:
-        call.input_tokens, call.output_tokens, call.ended_at = 10**400, -5, float("nan")
+        call.input_tokens, call.output_tokens, call.ended_at = 10**400, -5, ended_at
+        call.started_at = ended_at
 
     with capture(call_hook=spoil):
         _count("m")

@@ -71,9 +71,7 @@ def test_refused(kind: str, place: Path, monkeypatch: pytest.MonkeyPatch, caplog
     assert not multiprocess._expected
 
 
-@pytest.mark.parametrize(
-    ("given", "wrong"), [("", "expected the path"), ("a\0b", "cannot be made: .*embedded null")]
-)
+@pytest.mark.parametrize(("given", "wrong"), [("", "expected the path"), ("a\0b", "cannot be made: .*embedded null")])
 def test_no_paths(given: str, wrong: str) -> None:
     """What is no path is refused, too."""
     with pytest.raises(ValueError, match=f"^multiproc_dir={given!r}: .*{wrong}".replace("\\", "\\\\")):

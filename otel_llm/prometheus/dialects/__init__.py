@@ -42,6 +42,11 @@ def shipped() -> tuple[str, ...]:
     return tuple(sorted([file.stem for file in FOLDER.glob("*.toml")]))
 
 
+def is_path(name_or_path: str) -> bool:
+    """Whether this is the path of a file, and not a name."""
+    return bool(re.search(r"[/\\]|\.toml$", name_or_path))
+
+
 def load(name_or_path: str | Path) -> Dialect:
     """Return a dialect that comes with the package, by its name, or one of the user's, by the path of its file.
 
@@ -51,7 +56,7 @@ def load(name_or_path: str | Path) -> Dialect:
     """
     if not isinstance(name_or_path, (str, Path)):
         raise TypeError(f"a dialect must be a name or a path, not {type(name_or_path).__name__}")
-    if isinstance(name_or_path, str) and not re.search(r"[/\\]|\.toml$", name_or_path):
+    if isinstance(name_or_path, str) and not is_path(name_or_path):
         if name_or_path not in shipped():
             names = ", ".join(shipped())
             raise ValueError(f"dialect {name_or_path!r}: expected one of {names}, or the path of a TOML file")
