@@ -57,27 +57,26 @@ def failure(error_type: str, error: BaseException | None) -> Failure:
         error: what the caller got, or None where an answer told of the error and nothing was raised.
     """
     try:
-        status = None if error is None else _status(error)
-        told = None if error is None or status is not None else _told(error)
-        key = error_type, None if error is None else type(error), status, told
+        kind = status = told = None
+        if error is not None:
+            kind = type(error)
+            status = getattr(error, "status_code", None)
+            if status is None:
+                status = getattr(getattr(error, "response", None), "status_code", None)
+            # An answer that began well can fail later.
+            if type(status) is not int or status < 400:
+                status = None
+                told = _told(error)
+        key = error_type, kind, status, told
         known = _failures.get(key)
         if known is None:
             if len(_failures) >= _MOST_NAMES:
                 _failures.clear()
-            name = error_type if error is None else type(error).__name__
+            name = error_type if kind is None else kind.__name__
             known = _failures[key] = Failure(error_type, clean(name), _class(*key))
         return known
     except Exception:
         return Failure(error_type, error_type, ErrorClass.UNKNOWN)
-
-
-def _status(error: BaseException) -> int | None:
-    """Return the HTTP status of the failure that an exception tells of itself or of its response."""
-    status = getattr(error, "status_code", None)
-    if status is None:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-    # An answer that began well can fail later.
-    return status if type(status) is int and status >= 400 else None
 
 
 def _told(error: BaseException) -> str | None:
@@ -106,7 +105,8 @@ def _class(error_type: str, kind: type[BaseException] | None, status: int | None
 def error_message(error: BaseException) -> str:
     """Return the exception's own text, at most 1,024 characters."""
     try:
-        return clean(str(error)[:1024])
+        message = str(error)[:1024]
+        return message if message.isascii() else clean(message)
     except Exception:
         return ""
 

@@ -191,12 +191,15 @@ class Exchange:
             fault("opened")
             return None
 
-    @guarded
     def attempted(self, response: Any) -> None:
         """Take note of an attempt that failed with a status, and may be tried again."""
-        if self._call is not None:
+        if self._call is None:
+            return
+        try:
             self.last_status = response.status_code
             self._call.response_headers = response.headers
+        except Exception:
+            fault("attempted")
 
     def returned(self, result: object) -> None:
         """End the call with what the client returns, or leave that to the stream."""
@@ -250,7 +253,11 @@ class Exchange:
             headers = getattr(getattr(error, "response", self._answer), "headers", None)
             if headers is not None:
                 call.response_headers = headers
-                read_request_id(call, headers)
+                told = getattr(error, "request_id", None)  # the client itself has read it there
+                if type(told) is str and told:
+                    call.attributes[names.OTEL_LLM_REQUEST_ID] = told
+                else:
+                    read_request_id(call, headers)
             # An answer that could not be parsed was paid for all the same; some errors carry it.
             answer = getattr(error, "completion", None) or _decoded(self._answer)
             if answer is not None:

@@ -339,10 +339,12 @@ class Ledger:
         if not call.runs_model:
             return call.series, None
         assert call.error_type is not None
-        labels = () if call.labels is None else call.labels.items()
+        failed = failure(call.error_type, call.error)
+        labels = call.labels
+        if labels is None:
+            return call.series, failed, ()
         among = self.columns.failure_labels
-        extra = tuple(sorted([label for label in labels if label[0] in among])) if labels and among else ()
-        return call.series, failure(call.error_type, call.error), extra
+        return call.series, failed, tuple(sorted([label for label in labels.items() if label[0] in among]))
 
     def _take_server_times(self, cell: Cell, call: Call) -> None:
         load = call.load_seconds
