@@ -237,14 +237,6 @@ class Ledger:
             self._output_bounds = columns.bounds.get("output_tokens", ())
             self._first_chunks = "time_to_first_chunk" in columns.bounds
 
-    def clear(self) -> None:
-        """Forget everything, in a forked child whose parent goes on counting what it has counted."""
-        with self._lock:
-            self.lanes, self._tracks, self._series = {}, {}, {}
-            self._cells, self._folded_cells = [], {}
-            self.folded = 0
-            self._rows = None
-
     def begin(self, call: Call) -> None:
         """Count the call as in flight."""
         labels = call.labels

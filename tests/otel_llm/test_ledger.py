@@ -216,17 +216,6 @@ def test_threads_lose_no_call() -> None:
     assert [] == wrong
 
 
-def test_clearing_forgets_everything() -> None:
-    """A forked worker starts from nothing, and counts what it does itself."""
-    ledger = Ledger(10, COLUMNS)
-    _count(ledger, _call())
-    ledger.begin(_call())
-    ledger.clear()
-    assert ([], [], {}) == (_state(ledger).cells, _state(ledger).active, ledger.rows)
-    _count(ledger, _call())
-    assert 1 == _only(ledger).calls
-
-
 @pytest.mark.parametrize(
     ("error", "error_class"),
     [

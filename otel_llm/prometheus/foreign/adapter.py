@@ -66,7 +66,6 @@ class ForeignReader(MetricReader):
         self._columns = ledger.columns
         self._own = Models()
         """What the ledger has, of so many lanes and series."""
-        self._own_lanes: object = None
         self._own_sizes = (0, 0)
         self._told = Models()
         self._frameworks: dict[Any, str] = {}
@@ -76,7 +75,10 @@ class ForeignReader(MetricReader):
         self._sources: dict[Any, str] = {}
         """The instrument of a scope that feeds a column, where it has two for the same calls."""
         self._told_dropped: set[tuple[str, str]] = set()
-        self.clear()
+        self._cells: dict[Point, Cell] = {}
+        self._folded_cells: dict[Facts, Cell] = {}
+        self.folded = 0
+        """Calls that are counted beyond the cap."""
         _readers.add(self)
 
     def attach(self, provider: object) -> bool:
@@ -125,14 +127,6 @@ class ForeignReader(MetricReader):
 
     def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> None:
         """Do nothing: there is nothing to collect."""
-
-    def clear(self) -> None:
-        """Forget what was counted, in a forked child whose parent goes on counting it."""
-        with self._lock:
-            self._cells: dict[Point, Cell] = {}
-            self._folded_cells: dict[Facts, Cell] = {}
-            self.folded = 0
-            """Calls that are counted beyond the cap."""
 
     def cells(self) -> list[tuple[Facts, Totals]]:
         """Return the totals, in the order in which they came; counts are on the bounds that the ledger has now."""
@@ -252,8 +246,6 @@ class ForeignReader(MetricReader):
     def _models_of_ledger(self) -> Models:
         """Return what the ledger has begun or counted; what is new is added as it grows."""
         lanes, series = self._ledger.lanes, self._ledger._series
-        if self._own_lanes is not lanes:  # the first time, or it was cleared
-            self._own, self._own_lanes, self._own_sizes = Models(), lanes, (0, 0)
         begun, ended = self._own_sizes
         if len(lanes) > begun or len(series) > ended:
             new_lanes, new_series = list(islice(lanes, begun, None)), list(islice(series, ended, None))
