@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,10 @@ pytest_plugins = ["tests.backends.fixtures"]
 
 KEPT = ("OTEL_LLM_BACKENDS", "OTEL_LLM_REQUIRE_BACKENDS")
 """Variables that are for the tests."""
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell has what it runs in the background ignore Ctrl-C; processes of tests would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
