@@ -23,6 +23,7 @@ from opentelemetry.util.types import AttributeValue
 
 from otel_llm.call import Call
 from otel_llm.errors import Failure, failure
+from otel_llm.measures import Measures
 from otel_llm.state import Columns, Facts, State, Totals, beyond, rebucketed
 from otel_llm.wire.headers import rate_limits
 
@@ -220,6 +221,8 @@ class Ledger:
         # One thread can come here twice: a signal handler may make a call in the middle of another.
         self._lock = RLock()
         self.columns = columns or Columns()
+        self.measures = Measures(max_series, self.columns.bounds)
+        """What is told of other things than calls."""
         self._bounds = self.columns.bounds["duration"]
         self.keep(self.columns)
         _ledgers.add(self)
@@ -231,6 +234,7 @@ class Ledger:
             for cell in (*self._cells, *self._folded_cells.values()):
                 cell.go_over(self.columns.bounds, columns.bounds)
             self.columns = columns
+            self.measures.keep(columns.bounds)
             self._bounds = columns.bounds["duration"]
             self._labels = columns.labels
             self._input_bounds = columns.bounds.get("input_tokens", ())
@@ -432,7 +436,7 @@ class Ledger:
                 for cell in known[start : start + _AT_ONCE]:
                     if cell.facts is not None:
                         cells.append((cell.facts, cell.totals()))
-        return State(columns.bounds, active, cells, labels, service_name)
+        return State(columns.bounds, active, cells, labels, service_name, self.measures.told())
 
 
 def _empty(bounds: tuple[float, ...]) -> list[int]:

@@ -63,7 +63,7 @@ def columns(settings: Settings, meter_provider: Any) -> Columns:
     names = [name for name in dialects.shipped() if name != CANONICAL or not readers]
     chosen = (*map(dialects.load, names), *settings.dialects, *_included)
     labels = dialects.label_names(chosen)
-    return Columns({"duration": (), **dialects.bounds(chosen)}, labels.always, labels.on_failure)
+    return Columns({"duration": (), **dialects.bounds(chosen)}, labels.always, labels.on_failure, labels.told)
 
 
 def expect(settings: Settings) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from operator import add
 from typing import NamedTuple
 
 from otel_llm.errors import Failure
@@ -59,6 +60,39 @@ class Totals(NamedTuple):
     """Of other columns: counts by bucket, and the sum."""
 
 
+GROWING = "growing"
+"""Added up, and stays when the process is gone."""
+PRESENT = "present"
+"""Added up, and gone with the process."""
+NEWEST = "newest"
+"""The newest counts; gone with the process."""
+
+
+class Told(NamedTuple):
+    """A number that was told by hand, or many of them added up."""
+
+    value: float
+    """The sum, where there are buckets."""
+    counts: Sequence[int] | None = None
+    """How many by bucket, and one more for those beyond the last bound; not cumulative."""
+    at: float = 0.0
+    """When it was told, in seconds of ``time.perf_counter``."""
+    kind: str = GROWING
+    """How several come to one."""
+    last: float = 0.0
+    """The newest of the values that are in buckets."""
+
+    def plus(self, other: Told) -> Told:
+        """Return what the two come to."""
+        newest = self if self.at > other.at else other
+        if self.kind == NEWEST:
+            return newest
+        counts = self.counts
+        if counts is not None and other.counts is not None and len(counts) == len(other.counts):
+            counts = list(map(add, counts, other.counts))
+        return Told(self.value + other.value, counts, newest.at, self.kind, newest.last)
+
+
 class State(NamedTuple):
     """A copy of everything for one scrape."""
 
@@ -71,6 +105,17 @@ class State(NamedTuple):
     labels: Mapping[str, str]
     """Labels of every call, beneath those of the context."""
     service_name: str
+    measures: Mapping[str, Sequence[tuple[Facts, Told]]] = {}
+    """What was told of other things than calls, by column."""
+    by_hand: Mapping[str, Sequence[tuple[str, Told]]] = {}
+    """What families of dialects were fed directly, by `place` and labels as printed."""
+    uncounted: frozenset[str] = frozenset()
+    """Families, by `place`, that calls do not feed in this process: they are left to functions of a drop-in module."""
+
+
+def place(dialect: str, family: str) -> str:
+    """Return the key of a family of a dialect."""
+    return f"{dialect}/{family}"
 
 
 class Columns(NamedTuple):
@@ -82,6 +127,8 @@ class Columns(NamedTuple):
     """Names of the context's labels that tell calls apart."""
     failure_labels: frozenset[str] = frozenset()
     """Names of those that tell only failed calls apart."""
+    told_labels: frozenset[str] = frozenset()
+    """Names of those that tell apart what applications tell by hand."""
 
     def united(self, other: Columns) -> Columns:
         """Return what both want: what is kept once stays, so that no counter falls."""
@@ -90,7 +137,8 @@ class Columns(NamedTuple):
             for name in {**self.bounds, **other.bounds}
         }
         labels = self.labels | other.labels
-        return Columns(bounds, labels, (self.failure_labels | other.failure_labels) - labels)
+        failure_labels = (self.failure_labels | other.failure_labels) - labels
+        return Columns(bounds, labels, failure_labels, self.told_labels | other.told_labels)
 
 
 def beyond(failed: Failure | None, extra: tuple[tuple[str, str], ...]) -> Facts:

@@ -9,9 +9,20 @@ GenAI in them has the status Development and no release is tagged, so `SCHEMA_UR
 
 from typing import Final
 
-from otel_llm_semconv import attributes, environment, errors, events, metrics, others, providers, values
+from otel_llm_semconv import attributes, environment, errors, events, measures, metrics, others, providers, values
 
-__all__ = ["SCHEMA_URL", "attributes", "environment", "errors", "events", "metrics", "others", "providers", "values"]
+__all__ = [
+    "SCHEMA_URL",
+    "attributes",
+    "environment",
+    "errors",
+    "events",
+    "measures",
+    "metrics",
+    "others",
+    "providers",
+    "values",
+]
 
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/gen-ai/1.42.0"
 """Schema URL for every instrumentation scope of the project (GenAI semantic conventions, README).

@@ -456,3 +456,30 @@ OTEL_LLM_FAULT_PLACE: Final = "otel_llm.fault.place"
 
 OTEL_LLM_LABEL_PREFIX: Final = "otel_llm.label."
 """Value of the context label named by the rest of the key. (string; otel-llm, spans and metrics)"""
+
+OTEL_LLM_CLIENT_ID: Final = "otel_llm.client.id"
+"""Who made a request of the application, as it knows its clients. (string; otel-llm, manual API)"""
+
+OTEL_LLM_QUEUE_PRIORITY: Final = "otel_llm.queue.priority"
+"""Priority of the requests in a queue. (string; otel-llm, manual API)"""
+
+OTEL_LLM_MODEL_VERSION: Final = "otel_llm.model.version"
+"""Version of a model. (string; otel-llm, manual API)"""
+
+OTEL_LLM_MODEL_BASE_URL: Final = "otel_llm.model.base_url"
+"""Where a model is served. (string; otel-llm, manual API)"""
+
+OTEL_LLM_MEMORY_TYPE: Final = "otel_llm.memory.type"
+"""Kind of memory, such as ``rss`` or ``vram``. (string; otel-llm, manual API)"""
+
+OTEL_LLM_MEMORY_OPERATION: Final = "otel_llm.memory.operation"
+"""What was done with the memory of a conversation or an agent. (string; otel-llm, manual API)"""
+
+OTEL_LLM_CACHE_TYPE: Final = "otel_llm.cache.type"
+"""Which of its caches the application asked. (string; otel-llm, manual API)"""
+
+OTEL_LLM_BACKEND_NAME: Final = "otel_llm.backend.name"
+"""Name that the application has for a backend. (string; otel-llm, manual API)"""
+
+OTEL_LLM_STEP_NAME: Final = "otel_llm.step.name"
+"""Name of a step of a workflow. (string; otel-llm, manual API)"""

@@ -26,6 +26,8 @@ class LabelNames(NamedTuple):
     always: frozenset[str]
     on_failure: frozenset[str]
     """Those that matter for calls that failed, and for no others."""
+    told: frozenset[str]
+    """Those that matter for what applications tell by hand."""
 
 
 class Collision(NamedTuple):
@@ -83,7 +85,8 @@ def bounds(dialects: Iterable[Dialect]) -> Mapping[str, tuple[float, ...]]:
     for family in _families(dialects):
         if family.kind == "histogram":
             for row in family.rows:
-                wanted.setdefault(row.columns[0], set()).update(family.buckets)
+                for column in (*row.columns, *row.measures):
+                    wanted.setdefault(column, set()).update(family.buckets)
     return {column: tuple(sorted(wanted[column])) for column in sorted(wanted)}
 
 
@@ -91,15 +94,19 @@ def label_names(dialects: Iterable[Dialect]) -> LabelNames:
     """Return which labels of the context tell calls apart in any family."""
     always: set[str] = set()
     on_failure: set[str] = set()
+    told: set[str] = set()
     for family in _families(dialects):
-        if not family.rows or family.rows[0].columns == (PROCESS,):
+        if not family.rows:
             continue
         dimensions = [*family.where]
         for label in family.labels.values():
             dimensions += label.dimensions if label else ()
         names = [name[len(CONTEXT) :] for name in dimensions if name.startswith(CONTEXT)]
-        (on_failure if family.failures_only else always).update(names)
-    return LabelNames(frozenset(always), frozenset(on_failure - always))
+        if any(row.measures for row in family.rows):
+            told.update(names)
+        if family.rows[0].columns not in ((), (PROCESS,)):
+            (on_failure if family.failures_only else always).update(names)
+    return LabelNames(frozenset(always), frozenset(on_failure - always), frozenset(told))
 
 
 def collisions(dialects: Iterable[Dialect]) -> list[Collision]:

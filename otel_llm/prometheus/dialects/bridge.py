@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 from otel_llm.prometheus.dialects.grammar import LAST, PRESENT, PROCESS, SEEN, Dialect, FamilySpec
 from otel_llm.prometheus.dialects.labels import SUCCESS, Label, Process, constant, known
 from otel_llm.prometheus.families import INFINITY, Family, Histogram, Series, escaped
-from otel_llm.state import Facts, State, Totals
+from otel_llm.state import NEWEST, Facts, State, Told, Totals, place
 
 logger = logging.getLogger("otel_llm")
 
@@ -82,11 +82,14 @@ class Bridge:
 
     def __init__(self, dialect: Dialect) -> None:
         self.families = dialect.families
+        self._places = [place(dialect.name, family.name) for family in dialect.families]
         self._labels: list[tuple[str, Label]] = []
         self._views: list[View] = []
         self._rows = [[self._view(family, row.value) for row in family.rows] for family in self.families]
         self._ended: Plan | None = None
         self._active: Plan | None = None
+        self._told: dict[Facts, tuple[str | None, ...]] = {}
+        self._told_of: Process | None = None
 
     def _view(self, family: FamilySpec, value: str | None) -> int:
         """Return the position of the view that a row needs; many rows need the same, and many views the same labels."""
@@ -107,7 +110,8 @@ class Bridge:
         in_flight = [number for _, number in state.active]
         families: list[Family] = []
         for position, family in enumerate(self.families):
-            if not family.rows:
+            counted = self._places[position] not in state.uncounted
+            if not family.rows or not family.rows[0].columns or not counted:
                 series: list[Series] = []
             elif family.kind == "histogram":
                 series = _histograms(family, ended.groups[position], totals, state.bounds)
@@ -127,10 +131,42 @@ class Bridge:
                     if family.complete:
                         columns = [_completed(values, totals) for values in columns]
                     series = _sums(ended.groups[position], columns)
+            told = self._measured(position, process, state) if counted else []
+            told += [
+                (text, _value(family, each, family.buckets), each.kind)
+                for text, each in state.by_hand.get(self._places[position], ())
+            ]
+            if told:
+                series = _with(series, told)
             if not series and not family.label_names and family.kind != "info":
                 series = [Series("", _nothing(family))]
             families += [Family(name, family.help, family.kind, series=series) for name in family.spellings]
         return families
+
+    def _measured(self, position: int, process: Process, state: State) -> list[tuple[str, float | Histogram, str]]:
+        """Return what was told of the columns of a family: labels, value, and how values come to one."""
+        family = self.families[position]
+        if not any(name in state.measures for row in family.rows for name in row.measures):
+            return []
+        if self._told_of != process or len(self._told) > _MOST_TOLD:
+            self._told, self._told_of = {}, process
+        rows: dict[str, Told] = {}
+        for row, view in zip(family.rows, self._rows[position], strict=True):
+            for name in row.measures:
+                for facts, told in state.measures.get(name, ()):
+                    texts = self._told.get(facts)
+                    if texts is None:
+                        texts = self._told[facts] = self._texts(facts, process)
+                    text = texts[view]
+                    if text is not None:
+                        rows[text] = rows[text].plus(told) if text in rows else told
+        (name, *_) = (name for row in family.rows for name in row.measures)
+        bounds = state.bounds.get(name, ())
+        return [
+            # Of durations a gauge shows the last one.
+            (text, _value(family, told, bounds), NEWEST if family.kind == "gauge" and told.counts else told.kind)
+            for text, told in rows.items()
+        ]
 
     def _plan(self, last: Plan | None, process: Process, facts: list[Facts], *, active: bool) -> Plan:
         known_texts: dict[Facts, tuple[str | None, ...]] = {}
@@ -171,6 +207,8 @@ def _place(each: list[T], item: T) -> int:
     return each.index(item)
 
 
+_MOST_TOLD = 10_000
+"""Facts whose labels are kept from one scrape to the next."""
 _LONGEST = 1024
 """Characters of a label's value; what is longer tells nobody anything, and would cost the page its size."""
 
@@ -269,7 +307,7 @@ def _histograms(
     counted: list[Sequence[Counted | None]] = []
     if not groups:
         return []
-    for (column,), _ in family.rows:
+    for (column, *_), _, _ in family.rows:
         known_bounds = bounds.get(column, ())
         if not set(family.buckets) <= set(known_bounds):
             _warn_once(family.name)
@@ -298,6 +336,35 @@ def _histograms(
             counts, total = cell
         series.append(Series(labels, Histogram(upper, pick(list(accumulate(counts))), total)))
     return series
+
+
+def _value(family: FamilySpec, told: Told, bounds: Sequence[float]) -> float | Histogram:
+    """Return a value as the family shows it, from counts on bounds that have its own among them."""
+    if told.counts is None:
+        return told.value
+    if family.kind == "counter":
+        return sum(told.counts)
+    if family.kind == "gauge":
+        return told.last
+    if len(told.counts) != len(bounds) + 1 or not set(family.buckets) <= set(bounds):
+        return _nothing(family)
+    counts = list(accumulate(told.counts))
+    picked = [counts[bounds.index(bound)] for bound in family.buckets]
+    return Histogram((*family.buckets, INFINITY), [*picked, counts[-1]], told.value)
+
+
+def _with(series: Sequence[Series], told: Sequence[tuple[str, float | Histogram, str]]) -> list[Series]:
+    """Return what calls feed, and what was told on top of it; of last values the one that was told."""
+    rows: dict[str, float | Histogram] = dict(series)
+    for text, value, kind in told:
+        known = rows.get(text)
+        if known is None or kind == NEWEST:
+            rows[text] = value
+        elif isinstance(known, Histogram) and isinstance(value, Histogram):
+            rows[text] = known.plus(value)
+        elif not isinstance(known, Histogram) and not isinstance(value, Histogram):
+            rows[text] = known + value
+    return [Series(text, value) for text, value in rows.items()]
 
 
 def _nothing(family: FamilySpec) -> float | Histogram:

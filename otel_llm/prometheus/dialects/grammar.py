@@ -28,6 +28,7 @@ from otel_llm.prometheus.dialects.labels import (
     is_of_process,
 )
 from otel_llm_semconv import metrics
+from otel_llm_semconv.measures import MEASURES, TOKENS
 
 SUMS = (
     "calls",
@@ -56,6 +57,17 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 }
 """What a family of each type can show."""
 
+_COUNTED = tuple([name for name, metric in MEASURES.items() if metric.kind in ("counter", "histogram")])
+_PRESENT = tuple([name for name, metric in MEASURES.items() if metric.kind in ("gauge", "updowncounter")])
+_TIMED = tuple([name for name, metric in MEASURES.items() if metric.kind == "histogram"])
+TOLD_BY_HAND: Mapping[str, tuple[str, ...]] = {
+    "counter": _COUNTED,
+    "gauge": (*_PRESENT, *_TIMED),
+    "histogram": _TIMED,
+    "info": ("model_info",),
+}
+"""What a family of each type can show of what applications tell by hand, beside a column of calls or without one."""
+
 OUTCOMES = ("all", "success", "failure")
 
 _SUFFIXES: Mapping[str, tuple[str, ...]] = {"histogram": ("", "_bucket", "_count", "_sum")}
@@ -77,9 +89,11 @@ class Row(NamedTuple):
     """A line of a family for each set of labels."""
 
     columns: tuple[str, ...]
-    """What is added up."""
+    """What is added up of calls."""
     value: str | None = None
     """Of the label that tells the rows of a family apart, if it has several."""
+    measures: tuple[str, ...] = ()
+    """What is added to that, as applications tell it by hand."""
 
 
 class FamilySpec(NamedTuple):
@@ -234,7 +248,7 @@ def _complete(source: str, kind: str, columns: set[str], written: object) -> boo
 
 def _rows(source: str, kind: str, written: Mapping[str, object]) -> tuple[str | None, tuple[Row, ...]]:
     if "rows" not in written:
-        return None, (Row(_columns(source, "value", kind, written["value"])),) if "value" in written else ()
+        return None, (_row(source, "value", kind, written["value"]),) if "value" in written else ()
     if "value" in written:
         raise ValueError(f"{source}: value: expected either value or rows")
     tables = _table(f"{source}: rows", written["rows"])
@@ -248,18 +262,24 @@ def _rows(source: str, kind: str, written: Mapping[str, object]) -> tuple[str | 
     if not columns:
         raise ValueError(f"{source}: rows.{label}: expected at least one value of the label")
     return label, tuple(
-        [Row(_columns(source, f"rows.{label}.{value}", kind, column), value) for value, column in columns.items()]
+        [_row(source, f"rows.{label}.{value}", kind, column, value) for value, column in columns.items()]
     )
 
 
-def _columns(source: str, key: str, kind: str, written: object) -> tuple[str, ...]:
-    columns = _texts(source, key, written)
-    for column in columns:
-        if column not in COLUMNS[kind]:
-            raise ValueError(f"{source}: {key}={column!r}: expected of a {kind} one of {', '.join(COLUMNS[kind])}")
-    if len(columns) > 1 and (kind != "counter" or len(set(columns)) < len(columns)):
-        raise ValueError(f"{source}: {key}: expected one column, or several different ones that a counter adds up")
-    return columns
+def _row(source: str, key: str, kind: str, written: object, value: str | None = None) -> Row:
+    each = _texts(source, key, written)
+    accepted = (*COLUMNS[kind], *TOLD_BY_HAND[kind])
+    for column in each:
+        if column not in accepted:
+            raise ValueError(f"{source}: {key}={column!r}: expected of a {kind} one of {', '.join(accepted)}")
+    columns = tuple([column for column in each if column in COLUMNS[kind]])
+    measures = tuple([column for column in each if column not in columns])
+    if len(set(each)) < len(each) or (kind != "counter" and max(len(columns), len(measures)) > 1):
+        wanted = "one column, and one that is told by hand" if kind != "counter" else "different columns"
+        raise ValueError(f"{source}: {key}: expected {wanted}")
+    if kind == "counter":
+        measures = (*measures, *[column for column in columns if column in TOKENS])
+    return Row(columns, value, measures)
 
 
 def _labels(source: str, written: object, shared: Mapping[str, Label], *, fed: bool) -> dict[str, Label | None]:

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from operator import add, sub
+from typing import TypeVar
 
-from otel_llm.prometheus.families import INFINITY, Family, Histogram, Series, spelled
+from otel_llm.prometheus.families import INFINITY, Family, Histogram, Series, parsed, spelled
 from otel_llm.prometheus.multiprocess.snapshot import Families, Row
-from otel_llm.state import Facts, State, Totals, beyond, rebucketed
+from otel_llm.state import (
+    GROWING,
+    OVERFLOW_VALUE,
+    Facts,
+    State,
+    Told,
+    Totals,
+    beyond,
+    rebucketed,
+)
 from otel_llm_semconv.attributes import OTEL_METRIC_OVERFLOW_LABEL
+
+K = TypeVar("K")
 
 Value = float | Histogram
 Bounds = Mapping[str, tuple[float, ...]]
@@ -18,20 +30,22 @@ _OVERFLOW = spelled({OTEL_METRIC_OVERFLOW_LABEL: "true"})
 
 
 def add_states(
-    states: Iterable[State], like: State, max_series: int | None = None, keep: Container[Facts] = ()
+    states: Iterable[State], like: State, max_series: int | None = None, keep: Container[Facts | str] = ()
 ) -> State:
     """Add states up, each cell where it came first.
 
     Args:
         states: what is gone first, then processes by age.
         like: says on which bounds things are counted, and what every call is labelled with.
-        max_series: most cells; what is beyond is one. Each process has its own cap, so that living ones need none: by
-            a common one, the cells of one would go when another got new ones.
-        keep: what has a cell of its own nevertheless.
+        max_series: most cells, and most rows of one thing that was told; what is beyond is one. Each process has its
+            own cap, so that living ones need none: by a common one, cells of one would go when another got new ones.
+        keep: what has a cell or a row of its own nevertheless.
     """
     bounds = dict(like.bounds)
     active: dict[Facts, int] = {}
     cells: dict[Facts, Totals] = {}
+    measures: dict[str, dict[Facts, Told]] = {}
+    by_hand: dict[str, dict[str, Told]] = {}
     most = INFINITY if max_series is None else max_series
     for state in states:
         for name, upper in state.bounds.items():
@@ -47,7 +61,44 @@ def add_states(
                 facts = beyond(facts.failure, ())
                 known = cells.get(facts)
             cells[facts] = totals if known is None else _plus(known, totals)
-    return like._replace(bounds=bounds, active=list(active.items()), cells=list(cells.items()))
+        for column, told in state.measures.items():
+            fitted = _fit_told(told, state.bounds.get(column), bounds.get(column))
+            _add_told(measures.setdefault(column, {}), fitted, most, keep, lambda facts: beyond(facts.failure, ()))
+        for family, rows in state.by_hand.items():
+            _add_told(by_hand.setdefault(family, {}), rows, most, keep, _overflowing)
+    return like._replace(
+        bounds=bounds,
+        active=list(active.items()),
+        cells=list(cells.items()),
+        measures={column: list(told.items()) for column, told in measures.items()},
+        by_hand={family: list(rows.items()) for family, rows in by_hand.items()},
+    )
+
+
+def _add_told(
+    sums: dict[K, Told], told: Iterable[tuple[K, Told]], most: float, keep: Container[object], fold: Callable[[K], K]
+) -> None:
+    for key, each in told:
+        known = sums.get(key)
+        if known is None and len(sums) >= most and key not in keep:
+            key = fold(key)
+            known = sums.get(key)
+        sums[key] = each if known is None else known.plus(each)
+
+
+def _fit_told(
+    told: Iterable[tuple[Facts, Told]], own: tuple[float, ...] | None, wanted: tuple[float, ...] | None
+) -> Iterable[tuple[Facts, Told]]:
+    if own is None or wanted is None or own == wanted:
+        return told
+    return [
+        (facts, each if each.counts is None else each._replace(counts=rebucketed(list(each.counts), own, wanted)))
+        for facts, each in told
+    ]
+
+
+def _overflowing(labels: str) -> str:
+    return spelled(dict.fromkeys(parsed(labels), OVERFLOW_VALUE))
 
 
 def by_facts(cells: Iterable[tuple[Facts, Totals]]) -> list[tuple[Facts, Totals]]:
@@ -130,7 +181,34 @@ def subtract_state(state: State, before: State) -> State:
             totals = _plus(totals, known, -1)
         if totals.calls:
             cells.append((facts, totals))
-    return state._replace(cells=cells)
+    return state._replace(
+        cells=cells,
+        measures={
+            column: _later(
+                told, _fit_told(before.measures.get(column, ()), before.bounds.get(column), state.bounds.get(column))
+            )
+            for column, told in state.measures.items()
+        },
+        by_hand={family: _later(rows, before.by_hand.get(family, ())) for family, rows in state.by_hand.items()},
+    )
+
+
+def _later(told: Iterable[tuple[K, Told]], before: Iterable[tuple[K, Told]]) -> list[tuple[K, Told]]:
+    """Return what was told later than something else."""
+    known = dict(before)
+    later: list[tuple[K, Told]] = []
+    for key, each in told:
+        earlier = known.get(key)
+        if earlier is None:
+            later.append((key, each))
+        elif each.at > earlier.at:
+            if each.kind == GROWING:
+                counts = each.counts
+                if counts is not None and earlier.counts is not None and len(counts) == len(earlier.counts):
+                    counts = list(map(sub, counts, earlier.counts))
+                each = each._replace(value=each.value - earlier.value, counts=counts)
+            later.append((key, each))
+    return later
 
 
 def subtract_families(families: Families, before: Families) -> Families:

@@ -32,7 +32,7 @@ from typing import IO
 from otel_llm.prometheus.multiprocess import processes
 from otel_llm.prometheus.multiprocess.arithmetic import add_families, add_states
 from otel_llm.prometheus.multiprocess.snapshot import Snapshot, decode, encode
-from otel_llm.state import State
+from otel_llm.state import Facts, State
 
 logger = logging.getLogger("otel_llm")
 
@@ -341,7 +341,12 @@ class Directory:
 
 def _added(parts: list[Snapshot], living: list[Snapshot], like: State, max_series: int) -> Snapshot:
     """Add up what is left of the dead; what the living have, too, keeps its row, which would fall without."""
-    cells = {facts for snapshot in living for facts, _ in snapshot.state.cells}
+    cells: set[Facts | str] = set()
+    for snapshot in living:
+        state = snapshot.state
+        cells.update([facts for facts, _ in state.cells])
+        cells.update([facts for told in state.measures.values() for facts, _ in told])
+        cells.update([labels for told in state.by_hand.values() for labels, _ in told])
     rows = {
         (family.name, labels)
         for snapshot in living

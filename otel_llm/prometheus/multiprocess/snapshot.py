@@ -12,12 +12,13 @@ from typing import Any, NamedTuple, NoReturn, TypeVar, cast
 
 from otel_llm.errors import Failure
 from otel_llm.prometheus.families import NO_EXEMPLARS, Exemplar, Family, Histogram, Series
-from otel_llm.state import Facts, State, Totals
+from otel_llm.state import GROWING, NEWEST, PRESENT, Facts, State, Told, Totals
 
-VERSION = 1
+VERSION = 2
 """Of the format; files of another one are not read."""
 
 T = TypeVar("T")
+K = TypeVar("K")
 _MOST = 1 << 63
 _NONE = type(None)
 _TEXT: AbstractSet[type] = frozenset({str})
@@ -32,6 +33,8 @@ _DICT: AbstractSet[type] = frozenset({dict})
 _LIST_OR_NONE: AbstractSet[type] = frozenset({list, _NONE})
 _FACTS = (*[_TEXT] * 2, *[_TEXT_OR_NONE] * 3, _COUNT_OR_NONE, *[_TEXT_OR_NONE] * 2, _BOOL, _LIST, _LIST_OR_NONE, _BOOL)
 _TOTALS = (_COUNT, _NUMBER, _LIST, *[_COUNT_OR_NONE] * 5, *[_NUMBER_OR_NONE] * 2, *[_NUMBER] * 2, _DICT)
+_TOLD = (_NUMBER, _LIST_OR_NONE, _NUMBER, _TEXT, _NUMBER)
+_TOLD_KINDS = frozenset({GROWING, PRESENT, NEWEST})
 _HISTOGRAM = (_COUNT, _LIST, _NUMBER_OR_NONE, _DICT)
 """Types of the columns of each."""
 _KINDS = frozenset({"counter", "gauge", "histogram", "info", "unknown"})
@@ -79,7 +82,7 @@ class Snapshot:
         """What pages of dialects are made of; most scrapes ask for one half only, so each is decoded when needed."""
         if isinstance(self._state, bytes):
             self._state = _read(_decode_state, self._state)
-        return self._state._replace(active=[]) if self._gone else self._state
+        return _left(self._state) if self._gone else self._state
 
     @property
     def families(self) -> Families:
@@ -97,6 +100,15 @@ class Snapshot:
         return left
 
 
+def _left(state: State) -> State:
+    """Return what goes on counting of a process that is gone."""
+
+    def stays(told: Mapping[str, Sequence[tuple[K, Told]]]) -> dict[str, list[tuple[K, Told]]]:
+        return {name: [row for row in rows if row[1].kind == GROWING] for name, rows in told.items()}
+
+    return state._replace(active=[], measures=stays(state.measures), by_hand=stays(state.by_hand))
+
+
 def encode(snapshot: Snapshot) -> bytes:
     """Return a snapshot as three lines of JSON."""
     return join(encode_state(snapshot.state), encode_families(snapshot.families), snapshot.merged)
@@ -109,7 +121,8 @@ def join(state: bytes, families: bytes, merged: Mapping[str, float] | None = Non
 
 def encode_state(state: State) -> bytes:
     """Return one half as a line of JSON."""
-    return _line([dict(state.bounds), state.active, state.cells, dict(state.labels), state.service_name])
+    told = dict(state.measures), dict(state.by_hand)
+    return _line([dict(state.bounds), state.active, state.cells, dict(state.labels), state.service_name, *told])
 
 
 def encode_families(families: Families) -> bytes:
@@ -193,7 +206,9 @@ def _rising(bounds: list[Any]) -> tuple[float, ...]:
     return tuple(bounds)
 
 
-def _decode_state(bounds: Any, active: Any, cells: Any, labels: Any, service_name: Any) -> State:
+def _decode_state(
+    bounds: Any, active: Any, cells: Any, labels: Any, service_name: Any, measures: Any, by_hand: Any
+) -> State:
     upper = {name: _rising(values) for name, values in bounds.items()}
     _expect(_TEXT, [service_name, *labels, *labels.values()])
     _expect(_COUNT, [number for _, number in active])
@@ -205,13 +220,30 @@ def _decode_state(bounds: Any, active: Any, cells: Any, labels: Any, service_nam
         for name, (counts, total) in totals[-1].items():
             _expect_counts([counts], len(upper[name]) + 1)
             _expect(_NUMBER, (total,))
+    for column, rows in measures.items():
+        _expect_rows(_FACTS, [facts for facts, _ in rows])
+        _expect_told([told for _, told in rows], len(upper[column]) + 1 if column in upper else None)
+    for rows in by_hand.values():
+        _expect_told([told for _, told in rows], None)
     return State(
         upper,
         [(_facts(facts), number) for facts, number in active],
         [(_facts(facts), _totals(totals)) for facts, totals in cells],
         labels,
         service_name,
+        {column: [(_facts(facts), Told._make(told)) for facts, told in rows] for column, rows in measures.items()},
+        {place: [(_spelled(labels), Told._make(told)) for labels, told in rows] for place, rows in by_hand.items()},
     )
+
+
+def _expect_told(told: Sequence[Any], length: int | None) -> None:
+    _expect_rows(_TOLD, told)
+    unknown = {kind for *_, kind, _ in told} - _TOLD_KINDS
+    if unknown:
+        _wrong("kinds", sorted(unknown))
+    for _, counts, *_ in told:
+        if counts is not None:
+            _expect_counts([counts], len(counts) if length is None else length)
 
 
 def _expect_counts(rows: Sequence[Any], length: int) -> None:
