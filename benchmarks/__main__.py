@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import Tracer
 
 import otel_llm
-from benchmarks import dialects, memory, others, pages, prefork, providers, scenarios, startup, stub
+from benchmarks import by_hand, dialects, memory, others, pages, prefork, providers, scenarios, startup, stub
 from benchmarks.contestants import Swap
 from benchmarks.floor import Floor, Recorded
 from benchmarks.measure import (
@@ -321,6 +321,11 @@ def process(sizes: Sizes, wanted: Callable[[str], bool]) -> Iterator[Line]:
             yield Line(name, "B/call", ours - bare, bare=bare, target=GROWTH)
 
 
+def tracked(sizes: Sizes, wanted: Callable[[str], bool]) -> Iterator[Line]:
+    """Measure what applications track by hand."""
+    yield from by_hand.lines(sizes.rounds, wanted)
+
+
 def scrapes(sizes: Sizes, wanted: Callable[[str], bool]) -> Iterator[Line]:
     """Measure what a scraper waits for."""
     yield from pages.lines(sizes.page_rounds, wanted)
@@ -340,7 +345,7 @@ def main() -> None:
     sizes = QUICK if arguments.quick else FULL
     start = time.perf_counter()
     lines: list[Line] = []
-    for measure in (calls, passed_by, streams, scrapes, process):
+    for measure in (calls, tracked, passed_by, streams, scrapes, process):
         for measured in measure(sizes, lambda name: arguments.only in name):
             print(f"{time.perf_counter() - start:4.0f} s  {measured.name}", file=sys.stderr, flush=True)
             lines.append(measured)

@@ -45,7 +45,7 @@ class Floor:
         span = recorded.span
         attributes = dict(span["attributes"])
         self._name: str = span["name"]
-        self._first = {name: attributes.pop(name) for name in _AT_START}
+        self._first = {name: attributes.pop(name) for name in _AT_START if name in attributes}
         self._rest: dict[str, Any] = attributes
         self._error: str | None = span["description"] if span["status"] == "error" else None
         self._start_span = tracer.start_as_current_span

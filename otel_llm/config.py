@@ -20,6 +20,8 @@ logger = logging.getLogger("otel_llm")
 
 DEFAULT_SEMCONV: VocabularyChoice = "released"
 DEFAULT_MAX_SERIES = 2000
+CALLS = "calls"
+"""The one value of ``compat``."""
 
 _VARIABLES = (
     variables.OTEL_LLM_SEMCONV,
@@ -31,6 +33,7 @@ _VARIABLES = (
     variables.OTEL_LLM_DIALECTS,
     variables.OTEL_LLM_BAGGAGE_LABELS,
     variables.OTEL_LLM_MULTIPROC_DIR,
+    variables.OTEL_LLM_COMPAT,
     variables.OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT,
 )
 _told: set[str] = set()
@@ -75,6 +78,7 @@ class Settings(NamedTuple):
     dialects: tuple[Dialect, ...] = ()
     baggage_labels: frozenset[str] = frozenset()
     multiproc_dir: str | None = None
+    compat: str | None = None
 
 
 def check_providers(**providers: object) -> None:
@@ -115,6 +119,7 @@ def resolve(
     dialects: Iterable[str] | None = None,
     baggage_labels: Iterable[str] | None = None,
     multiproc_dir: str | os.PathLike[str] | None = None,
+    compat: str | None = None,
     content_hook: ContentHook | None = None,
     call_hook: CallHook | None = None,
     environ: Mapping[str, str] = os.environ,
@@ -135,6 +140,7 @@ def resolve(
         dialects=_dialects(dialects, environ),
         baggage_labels=_baggage_labels(baggage_labels, environ),
         multiproc_dir=_directory(multiproc_dir, environ),
+        compat=_compat(compat, environ),
         capture=_capture(environ),
         content_hook=_hook("content_hook", content_hook),
         call_hook=_hook("call_hook", call_hook),
@@ -292,6 +298,17 @@ def _directory(value: str | os.PathLike[str] | None, environ: Mapping[str, str])
     if wrong is not None:
         raise ValueError(f"{source}={path!r}: {wrong}")
     return path
+
+
+def _compat(value: str | None, environ: Mapping[str, str]) -> str | None:
+    source = "compat"
+    if value is None:
+        source, value = variables.OTEL_LLM_COMPAT, environ.get(variables.OTEL_LLM_COMPAT, "").strip()
+        if not value:
+            return None
+    if not isinstance(value, str) or value.lower() != CALLS:
+        raise ValueError(f"{source}={value!r}: expected {CALLS}")
+    return CALLS
 
 
 def _capture(environ: Mapping[str, str]) -> Capture:

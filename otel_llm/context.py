@@ -36,6 +36,8 @@ current_context: ContextVar[Context] = _variable()
 (SPAN_KEY,) = set_span_in_context(INVALID_SPAN, Context())
 """Where a context keeps its span."""
 
+BLOCK_KEY = context_api.create_key("otel_llm_block")
+"""Where a context keeps the innermost `track_inference` block around it."""
 LABELS_KEY = context_api.create_key("otel_llm_labels")
 """Where a context keeps the `Labels` of the calls made in it."""
 ATTRIBUTES_KEY = context_api.create_key("otel_llm_attributes")

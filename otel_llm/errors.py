@@ -29,6 +29,7 @@ class Failure(NamedTuple):
 _names: dict[type[BaseException], str] = {}
 _failures: dict[tuple[str, type[BaseException] | None, int | None, str | None], Failure] = {}
 _MOST_NAMES = 1024
+_CLASSES = {value: value for name, value in vars(ErrorClass).items() if name.isupper()}
 
 
 def error_type(error: BaseException) -> str:
@@ -77,6 +78,24 @@ def failure(error_type: str, error: BaseException | None) -> Failure:
         return known
     except Exception:
         return Failure(error_type, error_type, ErrorClass.UNKNOWN)
+
+
+def failure_told(told: str | BaseException | type[BaseException]) -> Failure:
+    """Return the failure that an application tells: by a name of its own, by an exception, or by the class of one.
+
+    A name may be a class of error (`ErrorClass`), an HTTP status, what an API calls its error, or the name of an
+    exception's class; the class of any other is unknown.
+    """
+    if isinstance(told, BaseException):
+        return failure(error_type(told), told)
+    if not isinstance(told, str):
+        name = _public_name(told)
+        return Failure(clean(name), clean(told.__name__), _class(name, told, None, None))
+    name = clean(str.__str__(told))
+    if len(name) == 3 and name.isdecimal():
+        return Failure(name, name, _class(name, None, None, None))
+    known = (_CLASSES.get(name), CLASS_BY_API_ERROR.get(name), CLASS_BY_EXCEPTION.get(name.rpartition(".")[2]))
+    return Failure(name, name, next(filter(None, known), ErrorClass.UNKNOWN))
 
 
 def _told(error: BaseException) -> str | None:

@@ -14,7 +14,7 @@ logger = logging.getLogger("otel_llm")
 counts: dict[str, int] = {}
 """Faults so far by the place where they happened; observed by ``otel_llm.internal.faults``."""
 
-_HOOKS = frozenset({"call_hook", "content_hook"})
+_HOOKS = frozenset({"call_hook", "content_hook", "set_function"})
 """Places that are the user's own code."""
 
 loud = False

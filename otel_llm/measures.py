@@ -21,8 +21,12 @@ _KIND_OF = {name: _KINDS[metric.kind] for name, metric in MEASURES.items()} | di
 _BUCKETED = frozenset([name for name, metric in MEASURES.items() if metric.kind == "histogram"])
 
 _FACTS: Mapping[str, Callable[[Facts], object]] = {
+    names.GEN_AI_OPERATION_NAME: lambda facts: facts.operation or None,
     names.GEN_AI_PROVIDER_NAME: lambda facts: facts.provider or None,
     names.GEN_AI_REQUEST_MODEL: lambda facts: facts.request_model,
+    names.GEN_AI_RESPONSE_MODEL: lambda facts: facts.response_model,
+    names.SERVER_ADDRESS: lambda facts: facts.server_address,
+    names.SERVER_PORT: lambda facts: facts.server_port,
     names.OTEL_LLM_MODEL_BASE_URL: lambda facts: facts.base_url,
     names.ERROR_TYPE: lambda facts: None if facts.failure is None else facts.failure.type,
 }
@@ -35,7 +39,7 @@ class _Row:
     __slots__ = ("at", "counts", "last", "value")
 
     def __init__(self, buckets: int) -> None:
-        self.value = 0.0
+        self.value: float = 0
         self.counts = [0] * buckets
         self.at = 0.0
         self.last = 0.0
@@ -48,6 +52,7 @@ class Measures:
         self._max_series = max_series
         self._bounds: Bounds = bounds
         self._rows: dict[str, dict[Facts, _Row]] = {name: {} for name in _KIND_OF}
+        self._replaced: dict[tuple[str, Facts], Facts] = {}
         # One thread can come here twice: a signal handler may tell something in the middle of something else.
         self._lock = RLock()
         self.folded = 0
@@ -71,9 +76,15 @@ class Measures:
             row.value += amount
             row.at = time.perf_counter()
 
-    def put(self, name: str, facts: Facts, value: float) -> None:
-        """Set what is so at present."""
+    def put(self, name: str, facts: Facts, value: float, *, of: Facts | None = None) -> None:
+        """Set what is so at present; of that which *of* describes, it takes the place of what was told before."""
         with self._lock:
+            if of is not None:
+                before = self._replaced.get((name, of), facts)
+                if before != facts:
+                    self._rows[name].pop(before, None)
+                if before != facts or len(self._replaced) < self._max_series:
+                    self._replaced[name, of] = facts
             row = self._row(name, facts)
             row.value = value
             row.at = time.perf_counter()
@@ -96,7 +107,8 @@ class Measures:
                 facts = beyond(facts.failure, facts.labels)
                 row = rows.get(facts)
             if row is None:
-                row = rows[facts] = _Row(len(self._bounds.get(name, ())) + 1 if name in _BUCKETED else 0)
+                # A signal handler may have told the same meanwhile.
+                row = rows.setdefault(facts, _Row(len(self._bounds.get(name, ())) + 1 if name in _BUCKETED else 0))
         return row
 
     def told(self) -> dict[str, list[tuple[Facts, Told]]]:
@@ -108,9 +120,8 @@ class Measures:
                 if rows
             }
 
-    def points(self, name: str) -> Iterator[tuple[tuple[object, ...], float]]:
-        """Return the values of a measure by those of the attributes that its metric declares."""
-        attributes = MEASURES[name].attributes
+    def points(self, name: str, attributes: tuple[str, ...]) -> Iterator[tuple[tuple[object, ...], float]]:
+        """Return the values of a measure by those of the attributes, of gauges the newest last."""
         with self._lock:
             rows = [(facts, row.value, row.at) for facts, row in self._rows[name].items()]
         if _KIND_OF[name] == NEWEST:
@@ -135,11 +146,14 @@ def _told(row: _Row, name: str) -> Told:
 _all: weakref.WeakSet[Measures] = weakref.WeakSet()
 
 
-def _renew_locks() -> None:
-    """A lock that another thread held at the fork would stay locked in the child."""
+def _begin_anew() -> None:
+    """A lock that another thread held at the fork would stay locked in the child, and its present is the parent's."""
     for measures in _all:
         measures._lock = RLock()
+        for name, rows in measures._rows.items():
+            if _KIND_OF[name] == PRESENT:
+                rows.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)
+    os.register_at_fork(after_in_child=_begin_anew)

@@ -6,6 +6,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
+from threading import get_ident, main_thread
 from types import FrameType
 
 from otel_llm import faults
@@ -38,6 +39,15 @@ def end_safely(end: Callable[[], None]) -> None:
         copy_context().run(end)
 
 
+def when_free(do: Callable[[], None]) -> None:
+    """Do something that takes a lock of telemetry's: later where a signal handler has interrupted one who holds it."""
+    # Handlers run in the main thread, and nowhere else.
+    if get_ident() == main_thread().ident and _inside_telemetry():
+        put_off(do)
+    else:
+        do()
+
+
 def put_off(end: Callable[[], None]) -> None:
     """Keep an end for the next call, scrape, collection or flush; takes no lock."""
     ends.append(end)
@@ -62,8 +72,14 @@ def _inside_telemetry() -> bool:
     while frame is not None:
         module: object = frame.f_globals.get("__name__")
         if isinstance(module, str):
-            for holder in _LOCK_HOLDERS:
-                if module.startswith(holder) and module[len(holder) : len(holder) + 1] in ("", "."):
-                    return True
+            holds = _holds.get(module)
+            if holds is None:
+                holds = _holds[module] = f"{module}.".startswith(tuple([f"{holder}." for holder in _LOCK_HOLDERS]))
+            if holds:
+                return True
         frame = frame.f_back
     return False
+
+
+_holds: dict[str, bool] = {}
+"""Whether a module is one of them."""

@@ -43,6 +43,8 @@ INSTRUMENTORS = "otel_llm_instrumentor"
 
 _lock = RLock()
 _handle: Handle | None = None
+was_on = False
+"""Whether this process was ever instrumented."""
 _ledgers: WeakKeyDictionary[Any, tuple[Ledger, set[str]]] = WeakKeyDictionary()
 """For each meter provider its ledger, and the names of what is observed from it: they go on when we come back."""
 
@@ -53,6 +55,8 @@ class Handle:
     def __init__(
         self, telemetry: Telemetry | None, providers: Providers | None = None, asked: Mapping[str, object] | None = None
     ) -> None:
+        global was_on
+        was_on = True
         self.telemetry = telemetry
         """What instrumentors, for whom this is, tell of calls; None where OpenTelemetry is switched off."""
         self._providers = providers
@@ -116,6 +120,7 @@ def instrument(
     dialects: Iterable[str] | None = None,
     baggage_labels: Iterable[str] | None = None,
     multiproc_dir: str | os.PathLike[str] | None = None,
+    compat: str | None = None,
     content_hook: ContentHook | None = None,
     call_hook: CallHook | None = None,
 ) -> Handle:
@@ -147,6 +152,8 @@ def instrument(
             ``OTEL_LLM_BAGGAGE_LABELS``.
         multiproc_dir: directory in which the workers of one application share their metrics, so that the page of each
             shows the sum; found by itself under gunicorn and uvicorn; ``OTEL_LLM_MULTIPROC_DIR``.
+        compat: ``calls`` has instrumented calls feed what they can of a system whose drop-in module is imported, and
+            its functions only the rest; else its functions feed all they did; ``OTEL_LLM_COMPAT``.
         content_hook: sees captured content before it is recorded, and returns what may be kept of it.
         call_hook: sees each finished `Call`; may add span attributes to it, or drop it.
 
@@ -181,12 +188,14 @@ def instrument(
             dialects=dialects,
             baggage_labels=baggage_labels,
             multiproc_dir=multiproc_dir,
+            compat=compat,
             content_hook=content_hook,
             call_hook=call_hook,
         )
         asked["http_rules"] = None if http_rules is None else settings.http_rules
         asked["dialects"] = None if dialects is None else settings.dialects
         asked["multiproc_dir"] = None if multiproc_dir is None else settings.multiproc_dir
+        asked["compat"] = None if compat is None else settings.compat
         asked["baggage_labels"] = None if baggage_labels is None else settings.baggage_labels
         config.check_providers(
             tracer_provider=tracer_provider, meter_provider=meter_provider, logger_provider=logger_provider
@@ -241,6 +250,12 @@ def uninstrument() -> None:
 def instrumented() -> bool:
     """Whether this process is instrumented."""
     return _handle is not None
+
+
+def telemetry() -> Telemetry | None:
+    """Return the telemetry in force, or None."""
+    handle = _handle  # another thread may turn everything off meanwhile
+    return None if handle is None else handle.telemetry
 
 
 def join(

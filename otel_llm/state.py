@@ -110,7 +110,7 @@ class State(NamedTuple):
     by_hand: Mapping[str, Sequence[tuple[str, Told]]] = {}
     """What families of dialects were fed directly, by `place` and labels as printed."""
     uncounted: frozenset[str] = frozenset()
-    """Families, by `place`, that calls do not feed in this process: they are left to functions of a drop-in module."""
+    """Families, by `place`, that calls do not feed: they are left to functions of a drop-in module."""
 
 
 def place(dialect: str, family: str) -> str:
@@ -127,8 +127,8 @@ class Columns(NamedTuple):
     """Names of the context's labels that tell calls apart."""
     failure_labels: frozenset[str] = frozenset()
     """Names of those that tell only failed calls apart."""
-    told_labels: frozenset[str] = frozenset()
-    """Names of those that tell apart what applications tell by hand."""
+    told_labels: Mapping[str, frozenset[str]] = {}
+    """By measure, names of those that tell apart what applications tell by hand."""
 
     def united(self, other: Columns) -> Columns:
         """Return what both want: what is kept once stays, so that no counter falls."""
@@ -138,7 +138,11 @@ class Columns(NamedTuple):
         }
         labels = self.labels | other.labels
         failure_labels = (self.failure_labels | other.failure_labels) - labels
-        return Columns(bounds, labels, failure_labels, self.told_labels | other.told_labels)
+        told_labels = {
+            name: self.told_labels.get(name, frozenset()) | other.told_labels.get(name, frozenset())
+            for name in {**self.told_labels, **other.told_labels}
+        }
+        return Columns(bounds, labels, failure_labels, told_labels)
 
 
 def beyond(failed: Failure | None, extra: tuple[tuple[str, str], ...]) -> Facts:

@@ -15,7 +15,7 @@ from otel_llm import faults, overdue
 from otel_llm.audience import is_proxy, no_points, no_spans, nothing_set
 from otel_llm.call import Call
 from otel_llm.config import Capture, Content, Settings
-from otel_llm.context import ATTRIBUTES_KEY, current_context, labels_of
+from otel_llm.context import ATTRIBUTES_KEY, BLOCK_KEY, current_context, labels_of
 from otel_llm.errors import error_message, error_type
 from otel_llm.ledger import Ledger
 from otel_llm.sinks.metrics import Metrics
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 _forks = 0
 """How many forks lie behind this process: a call that its parent began is its parent's to end."""
+
+
+def forks() -> int:
+    """Return how many forks lie behind this process."""
+    return _forks
 
 
 def _forked() -> None:
@@ -73,6 +78,7 @@ class Telemetry:
         self.injects_usage = settings.inject_usage
         self.captures_content = settings.capture is not Capture.NO_CONTENT
         self.spans = spans
+        self.metrics = metrics
         self._begin_span = spans.begin if settings.http_spans else spans.begin_quietly
         # The span comes last, so that the others still see it open.
         sinks: list[tuple[str, _Sink]] = [("ledger", ledger.end), ("metrics", metrics.end)]
@@ -111,6 +117,9 @@ class Telemetry:
                 attributes: Any = context.get(ATTRIBUTES_KEY)
                 if attributes:
                     call.attributes.update(attributes)
+                block: Any = context.get(BLOCK_KEY)
+                if block is not None and call.runs_model:
+                    block.take(call)
             if self.only_spans and not call.covered.span:
                 self._begin_for_its_span(call)
                 return
@@ -119,6 +128,23 @@ class Telemetry:
                 self._begin_span(call)
         except Exception:
             faults.fault("begin")
+
+    def begin_by_hand(self, call: Call, block: object) -> Context:
+        """Begin the call of a block, of which only the end shows whether it is one, and return the context inside.
+
+        Unlike the others it may raise.
+        """
+        call.forks = _forks
+        call.started_at_ns = time.time_ns()
+        call.started_at = time.perf_counter()
+        context = call.context
+        if context:
+            call.labels = labels_of(context)
+            attributes: Any = context.get(ATTRIBUTES_KEY)
+            if attributes:
+                call.attributes.update(attributes)
+        self.ledger.begin(call)
+        return self.spans.begin_around(call, block)
 
     def _begin_for_its_span(self, call: Call) -> None:
         """Begin a call that ends at once if it is sampled out, unless there are metrics by now."""

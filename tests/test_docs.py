@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from otel_llm.testing.server import Reply, ScriptedServer
 from otel_llm.wire import formats
-from otel_llm_semconv import attributes, environment, metrics
+from otel_llm_semconv import attributes, environment, measures, metrics
 from tests.documentation import PAGES, ROOT, Block, blocks, prose_of
 from tests.family.clients import CLIENTS
 
@@ -252,7 +252,7 @@ def test_names_in_modules_exist() -> None:
     """What a page names as `module.name`, with a module of ours, is defined in that module."""
     defined = _defined()
     others = {value for value in vars(attributes).values() if isinstance(value, str)}
-    others |= {metric.name for metric in (*metrics.in_vocabulary("both"), *metrics.OWN)}
+    others |= {metric.name for metric in (*metrics.ALL, *measures.OWN)}
     others |= formats.NAMES.keys()
     checked = 0
     for page in PAGES:

@@ -20,10 +20,12 @@ from opentelemetry.context import Context
 import otel_llm
 from otel_llm import config, foreign, threads
 from otel_llm.call import Call
+from otel_llm.testing import capture
 from otel_llm.wire import formats
 from otel_llm.wire.ollama import endpoint
 from otel_llm_httpx import rules
 from otel_llm_semconv import attributes, metrics
+from otel_llm_semconv.measures import MEASURES
 from otel_llm_semconv.metrics import Metric
 from otel_llm_semconv.values import Operation
 from tests.documentation import ROOT, prose_of, quoted, table_rows
@@ -76,6 +78,41 @@ def test_metrics_table() -> None:
         metric.name: (_vocabulary(metric), metric.kind, metric.unit, [*metric.attributes], metric.boundaries)
         for metric in written
     }
+
+
+def test_measures_table() -> None:
+    """The table of metrics that are told by hand is that of `otel_llm_semconv`, in its order."""
+    buckets = {
+        name: tuple(float(bound) for bound in cell.split(","))
+        for name, cell in table_rows("docs/metrics.md", "### Buckets")
+    }
+
+    rows = list(table_rows("docs/metrics.md", "<!-- measures:"))
+
+    assert [
+        (metric.name, metric.kind, metric.unit, metric.attributes, metric.boundaries) for metric in MEASURES.values()
+    ] == [
+        (*quoted(name), kind, *quoted(unit), tuple(quoted(names)), buckets[bucket] if bucket else ())
+        for name, kind, unit, names, bucket, _ in rows
+    ]
+    assert all(meaning for *_, meaning in rows)
+
+
+def test_block_spans_table() -> None:
+    """The table of spans of blocks has the names and the attributes that they set, and no others."""
+    source = (ROOT / "otel_llm" / "blocks.py").read_text("utf-8")
+    written = {getattr(attributes, name) for name in re.findall(r"\bnames\.([A-Z_]+)\b", source)}
+    rows = list(table_rows("docs/by-hand.md", "<!-- spans:"))
+
+    assert written == {name for *_, names in rows for name in quoted(names)} | {attributes.ERROR_TYPE}
+    with capture() as seen:
+        for function, *_ in rows:
+            with getattr(otel_llm, quoted(function)[0].removesuffix("()"))("x"):
+                pass
+        assert [quoted(span)[0].replace("{name}", "x") for _, span, *_ in rows] == [span["name"] for span in seen.spans]
+        assert [quoted(metric)[0] for _, _, metric, _ in rows] == [point["name"] for point in seen.metrics]
+        for span, (*_, names) in zip(seen.spans, rows, strict=True):
+            assert span["attributes"].keys() <= set(quoted(names))
 
 
 def test_other_instrumentations_table(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prometheus_client import Metric
+from prometheus_client import CollectorRegistry, Metric
 
 from otel_llm import serving
 from otel_llm.prometheus.dialects import load
@@ -40,6 +40,11 @@ class DialectCollector:
         if state is None:
             serving.include(self.dialect)
 
+    @property
+    def of_process(self) -> bool:
+        """Whether it shows what the pages of this process show."""
+        return self._state is None
+
     def describe(self) -> Iterable[Metric]:
         """Return the families without samples, so that the registry can tell who has a name already."""
         families = [
@@ -56,6 +61,13 @@ class DialectCollector:
         return [
             to_metric(family._replace(kind="unknown") if _is_shadowed(family, names) else family) for family in families
         ]
+
+
+def dialects_in(registry: CollectorRegistry) -> list[Dialect]:
+    """Return the dialects that a registry shows of this process."""
+    with registry._lock:
+        collectors = list(registry._collector_to_names)
+    return [each.dialect for each in collectors if isinstance(each, DialectCollector) and each.of_process]
 
 
 def _is_shadowed(family: Family, names: set[str]) -> bool:

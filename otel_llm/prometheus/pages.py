@@ -1,6 +1,7 @@
 """Which page shows what.
 
-    /metrics             the canonical families, and those of the dialects that `instrument()` was asked for
+    /metrics             the canonical families, and those of the dialects that `instrument()` was asked for or that are
+                         in the registry it shows
     /metrics/genai       the canonical families
     /metrics/<dialect>   the families of a dialect that comes with us, or of one that `instrument()` was given
 
@@ -21,7 +22,8 @@ from prometheus_client import CollectorRegistry, Metric
 from otel_llm import sdk, serving
 from otel_llm.config import Settings
 from otel_llm.ledger import Ledger
-from otel_llm.prometheus import multiprocess
+from otel_llm.prometheus import by_hand, multiprocess
+from otel_llm.prometheus.collector import dialects_in
 from otel_llm.prometheus.dialects import bridge, load, shipped
 from otel_llm.prometheus.dialects.grammar import Dialect
 from otel_llm.prometheus.families import Family, restrict
@@ -85,11 +87,14 @@ def families(dialect: str | None) -> Families:
     if dialect is not None and dialect != serving.CANONICAL:
         return [*bridge.translate(_dialects()[dialect], state())]
     found = canonical()
-    if dialect is None and _asked():
+    beside = _beside() if dialect is None else ()
+    if beside:
         taken = {name for family in found for name in _names_of(family)}
         now = state()
-        for asked in _asked():
-            found += [family for family in bridge.translate(asked, now) if _is_free(family, taken)]
+        for each in beside:
+            own = [family for family in bridge.translate(each, now) if _is_free(family, taken)]
+            found += own
+            taken.update(*map(_names_of, own))
     return found
 
 
@@ -138,10 +143,13 @@ def own_state() -> State:
     """Return what the pages of dialects are made of: the calls of this process, and what others tell of theirs."""
     shown = serving.shown
     if shown is None:
-        return Ledger(1, serving.columns(Settings(), None)).state({}, sdk.service_name(None))
-    own = shown.ledger.state(shown.settings.labels, shown.service_name)
-    foreign = foreign_reader(shown)
-    return own if foreign is None else own._replace(cells=own.cells + foreign.cells())
+        own = Ledger(1, serving.columns(Settings(), None)).state({}, sdk.service_name(None))
+    else:
+        own = shown.ledger.state(shown.settings.labels, shown.service_name)
+        foreign = foreign_reader(shown)
+        if foreign is not None:
+            own = own._replace(cells=own.cells + foreign.cells())
+    return own._replace(by_hand=by_hand.told(), uncounted=by_hand.uncounted())
 
 
 def foreign_reader(shown: serving.Shown) -> ForeignReader | None:
@@ -168,12 +176,19 @@ def _asked() -> tuple[Dialect, ...]:
     return tuple([dialect for dialect in asked if dialect.name != serving.CANONICAL])
 
 
+def _beside() -> tuple[Dialect, ...]:
+    """Return the dialects of the main page: those in the registry that it shows, and those that were asked for."""
+    registry = _registry()
+    there = [] if registry is None else dialects_in(registry)
+    return tuple({dialect.name: dialect for dialect in (*there, *_asked())}.values())
+
+
 def _dialects() -> dict[str, Dialect]:
     return {dialect.name: dialect for dialect in (*map(load, shipped()), *_asked())}
 
 
 def _negotiates(name: str) -> bool:
-    return name == serving.CANONICAL or not (name or _asked())
+    return name == serving.CANONICAL or not (name or _beside())
 
 
 _SUFFIXES = {

@@ -16,6 +16,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Metric
 
 from otel_llm import config
 from otel_llm.prometheus import shortcut
+from otel_llm.prometheus.collector import DialectCollector
 from otel_llm.prometheus.families import Family, restrict, to_metric
 from otel_llm.prometheus.points import LabelCache
 from otel_llm.prometheus.translator import Memory, Options, Reading, read, translate
@@ -99,6 +100,8 @@ def _sources(registry: CollectorRegistry) -> list[Source]:
 def page(registry: CollectorRegistry, names: Iterable[str] | None = None) -> list[Family | Metric]:
     """Return all that a registry shows, in its order: ours as families, what others collect as they hand it out.
 
+    Dialects of this process are left out: who makes the page puts them there, with those that it was asked for.
+
     Args:
         registry: what is shown.
         names: full names of the samples to show; nothing for all of them.
@@ -108,6 +111,8 @@ def page(registry: CollectorRegistry, names: Iterable[str] | None = None) -> lis
         of_registry: Any = registry
         shown: list[Family | Metric] = [of_registry._target_info_metric()] if registry._target_info else []
     for collector in collectors:
+        if isinstance(collector, DialectCollector) and collector.of_process:
+            continue
         shown += collector.families() if isinstance(collector, Source) else collector.collect()
     return shown if names is None else restrict(shown, names)
 

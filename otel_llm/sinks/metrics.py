@@ -18,11 +18,15 @@ from otel_llm.call import Call
 from otel_llm.config import Settings
 from otel_llm.foreign import NOTHING, Covered
 from otel_llm.ledger import OVERFLOW, Key, Ledger, Row
+from otel_llm.measures import key_of
 from otel_llm.overdue import settle
 from otel_llm.prometheus import shortcut
 from otel_llm.prometheus.shortcut import Observations
+from otel_llm.state import Facts
+from otel_llm.wire.fields import LARGEST
 from otel_llm_semconv import attributes as names
-from otel_llm_semconv import metrics
+from otel_llm_semconv import measures, metrics
+from otel_llm_semconv.measures import MEASURES
 from otel_llm_semconv.metrics import Metric
 from otel_llm_semconv.values import INFERENCE_OPERATIONS, TokenKind, TokenModality, TokenType
 
@@ -96,6 +100,7 @@ class Observed(Family):
     ) -> None:
         super().__init__(metric, max_series)
         self._read = read
+        self._newest = metric.kind == "gauge"
         self._seen: dict[int, Attributes] = {}
         """Attributes by their identity, in the order in which they came."""
         self._instrument: object = None
@@ -113,7 +118,7 @@ class Observed(Family):
             attributes = self.attributes(key)
             one = id(attributes)
             if one in totals:
-                totals[one] += value
+                totals[one] = value if self._newest else totals[one] + value
             else:
                 totals[one] = value
                 self._seen.setdefault(one, attributes)
@@ -178,6 +183,11 @@ class Metrics:
             metrics.OTEL_LLM_SERVER_GENERATION_DURATION,
         )
         self._server_times = {metric.name: Distribution(meter, metric, settings.max_series) for metric in server_times}
+        self._told = {
+            name: Distribution(meter, metric, settings.max_series)
+            for name, metric in MEASURES.items()
+            if metric.kind == "histogram"
+        }
 
     def end(self, call: Call) -> None:
         """Record the call, but for what another instrumentation records of it in ``gen_ai.client.*``."""
@@ -208,6 +218,12 @@ class Metrics:
         if call.first_chunk_at is not None:
             for record, attributes in plan.first_chunks:
                 record(call.first_chunk_at - call.started_at, attributes, context)
+
+    def distribute(self, measure: str, facts: Facts, value: Value, context: Context | None) -> None:
+        """Record what was told by hand of something else than a call; the context may hold a span for an exemplar."""
+        histogram = self._told[measure]
+        key = key_of(facts, MEASURES[measure].attributes)
+        histogram.record(value, histogram.attributes(key), context)
 
     def _plan(self, operation: str, series: Key, with_error: Key) -> Plan:
         """Say where calls with these attributes are recorded; the latest vocabulary keeps inference apart."""
@@ -259,7 +275,7 @@ class Metrics:
 
 def observe(meter: Meter, ledger: Ledger, settings: Settings, observed_already: set[str]) -> None:
     """Make the ledger's counters and gauges instruments of the meter, each once however often this is called."""
-    chosen = {*metrics.in_vocabulary(settings.semconv), *metrics.OWN}
+    chosen = {*metrics.in_vocabulary(settings.semconv), *metrics.OWN, *measures.OWN}
 
     def observed(metric: Metric, read: Callable[[Ledger], Iterable[tuple[Key, Value]]]) -> None:
         if metric not in chosen or metric.name in observed_already:
@@ -271,7 +287,7 @@ def observe(meter: Meter, ledger: Ledger, settings: Settings, observed_already: 
     observed(metrics.OTEL_LLM_CLIENT_RETRIES, _retries)
     observed(metrics.OTEL_LLM_CLIENT_TOKENS, _tokens)
     observed(metrics.OTEL_LLM_INTERNAL_FAULTS, lambda _: [((place,), count) for place, count in faults.counts.items()])
-    observed(metrics.OTEL_LLM_INTERNAL_FOLDED, lambda ledger: [((None,), ledger.folded)] * (ledger.folded > 0))
+    observed(metrics.OTEL_LLM_INTERNAL_FOLDED, _folded)
     for metric in (
         metrics.OTEL_LLM_CLIENT_RATELIMIT_REQUESTS_REMAINING,
         metrics.OTEL_LLM_CLIENT_RATELIMIT_REQUESTS_LIMIT,
@@ -287,6 +303,9 @@ def observe(meter: Meter, ledger: Ledger, settings: Settings, observed_already: 
         (metrics.GEN_AI_CLIENT_INFERENCE_USAGE_REASONING_OUTPUT_TOKENS, "reasoning", {}),
     ):
         observed(metric, _usage(total, modalities))
+    for name, metric in MEASURES.items():
+        if metric.kind != "histogram":
+            observed(metric, partial(_told, name, metric.attributes))
 
 
 _KINDS = (
@@ -314,6 +333,22 @@ def _tokens(ledger: Ledger) -> Iterator[tuple[Key, Value]]:
             tokens: int | None = getattr(row, column)
             if tokens is not None:
                 yield _with(key, kind), tokens
+    told_of = metrics.OTEL_LLM_CLIENT_TOKENS.attributes[:-1]
+    for column, (_, kind) in zip(measures.TOKENS, _KINDS, strict=True):
+        for key, told in _told(column, told_of, ledger):
+            yield _with(key, kind), told
+
+
+def _told(name: str, attributes: tuple[str, ...], ledger: Ledger) -> Iterator[tuple[Key, Value]]:
+    """Read what was told by hand; all of it are whole numbers."""
+    for key, value in ledger.measures.points(name, attributes):
+        yield key, min(int(value), LARGEST)
+
+
+def _folded(ledger: Ledger) -> Iterator[tuple[Key, Value]]:
+    folded = ledger.folded + ledger.measures.folded
+    if folded:
+        yield (None,), folded
 
 
 def _retries(ledger: Ledger) -> Iterator[tuple[Key, Value]]:

@@ -10,15 +10,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from opentelemetry.context import _SUPPRESS_HTTP_INSTRUMENTATION_KEY, Context
-from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
 from otel_llm.call import Call
 from otel_llm.config import Capture, Settings
-from otel_llm.context import SPAN_KEY
+from otel_llm.context import BLOCK_KEY, SPAN_KEY
+from otel_llm.errors import error_message, error_type
 from otel_llm.ledger import OVERFLOW
 from otel_llm_semconv import attributes as names
-from otel_llm_semconv.values import SPAN_NAMED_BY
+from otel_llm_semconv.values import SPAN_NAMED_BY, Work
 
 
 class Spans:
@@ -31,13 +32,7 @@ class Spans:
 
     def begin(self, call: Call) -> None:
         """Start the span with what samplers may want to see."""
-        lane = None if call.track is None else call.track.lane
-        if lane is not None and lane.span is not None:
-            name, attributes = lane.span
-        else:
-            name, attributes = self._first(call)
-            if lane is not None and lane.key != OVERFLOW and call.operation not in SPAN_NAMED_BY:
-                lane.span = name, attributes
+        name, attributes = self._known(call)
         if call.labels:
             attributes = {**attributes, **prefixed(call.labels)}
         call.span = self._start_span(name, call.context, SpanKind.CLIENT, attributes, start_time=call.started_at_ns)
@@ -47,6 +42,47 @@ class Spans:
         """Start the span, with no spans of the HTTP requests below it, whoever makes them."""
         self.begin(call)
         call.context = Context({**(call.context or {}), _SUPPRESS_HTTP_INSTRUMENTATION_KEY: True})
+
+    def begin_inside(
+        self, name: str, context: Context, attributes: Mapping[str, AttributeValue], started_at_ns: int
+    ) -> Span:
+        """Start the span of what is no call: what the application does itself."""
+        return self._start_span(
+            name, context, SpanKind.INTERNAL, {**self._labels, **attributes}, start_time=started_at_ns
+        )
+
+    def begin_around(self, call: Call, block: object) -> Context:
+        """Start the span of a block that may turn out to be around other calls, and no call itself."""
+        name, _ = self._known(call)
+        attributes = {**self._labels, **prefixed(call.labels)} if call.labels else self._labels
+        call.span = self._start_span(name, call.context, SpanKind.CLIENT, attributes, start_time=call.started_at_ns)
+        call.context = Context({**(call.context or {}), SPAN_KEY: call.span, BLOCK_KEY: block})
+        return call.context
+
+    def own_up(self, call: Call) -> None:
+        """Have the span say what a call's says from the start, now that the block is one."""
+        call.attributes = {**self._known(call)[1], **call.attributes}
+
+    def end_around(self, call: Call, error: BaseException | None) -> None:
+        """End the span of a block around other calls, which is not to be taken for one of them."""
+        span = call.span
+        if span is None:
+            return
+        span.update_name(f"{Work.INFERENCE} {call.request_model}")
+        if error is not None:
+            span.set_attribute(names.ERROR_TYPE, error_type(error))
+            span.set_status(Status(StatusCode.ERROR, error_message(error)))
+        span.end(call.started_at_ns + int((call.ended_at - call.started_at) * 1e9))
+
+    def _known(self, call: Call) -> tuple[str, Mapping[str, AttributeValue]]:
+        """Return the name of the call's span and its first attributes, which the calls of a lane share."""
+        lane = None if call.track is None else call.track.lane
+        if lane is not None and lane.span is not None:
+            return lane.span
+        found = self._first(call)
+        if lane is not None and lane.key != OVERFLOW and call.operation not in SPAN_NAMED_BY:
+            lane.span = found
+        return found
 
     def _first(self, call: Call) -> tuple[str, Mapping[str, AttributeValue]]:
         """Return the name of the call's span and the attributes it has from the start."""

@@ -103,6 +103,9 @@ OTEL_LLM_LABELS: Final = "OTEL_LLM_LABELS"
 OTEL_LLM_DIALECTS: Final = "OTEL_LLM_DIALECTS"
 """What `/metrics` shows beside the canonical families: dialects and paths of TOML files, `a,./b.toml` (otel-llm)."""
 
+OTEL_LLM_COMPAT: Final = "OTEL_LLM_COMPAT"
+"""`calls`: instrumented calls feed what they can, and functions of drop-in modules only the rest (otel-llm)."""
+
 OTEL_LLM_BAGGAGE_LABELS: Final = "OTEL_LLM_BAGGAGE_LABELS"
 """Names of labels that travel as OpenTelemetry baggage, `a,b` (otel-llm)."""
 

@@ -34,7 +34,9 @@ def _seconds(name: str, description: str, *attributes: str) -> Metric:
 
 
 _MODEL: Final = attr.GEN_AI_REQUEST_MODEL
+"""What most of them are of."""
 _PRIORITY: Final = attr.OTEL_LLM_QUEUE_PRIORITY
+"""What else tells queues apart."""
 
 MEASURES: Final[Mapping[str, Metric]] = {
     "errors": _metric(

@@ -222,6 +222,20 @@ class StreamOutcome:
     """Dropped without being closed."""
 
 
+class Work:
+    """How names of spans begin that are of no operation of the conventions."""
+
+    STEP: Final = "step"
+    """A step of a workflow."""
+    LOAD_MODEL: Final = "load_model"
+    """The application loads a model."""
+    INFERENCE: Final = "inference"
+    """The application asks a model, by calls that have spans of their own."""
+
+
+CIRCUIT_BREAKER_STATES: Final = {"closed": 0, "half-open": 1, "open": 2}
+"""Values of `otel_llm.circuit_breaker.state` by the names of the states (TinyLLM)."""
+
 HTTP_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 """Values of `http.request.method` (semantic conventions 1.44, HTTP client spans)."""
 

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+import otel_llm
 from otel_llm.errors import Failure
 from otel_llm.prometheus.dialects import collisions, grammar, load, shipped
-from otel_llm.prometheus.dialects.grammar import FamilySpec
+from otel_llm.prometheus.dialects.grammar import FamilySpec, Row
 from otel_llm.prometheus.dialects.labels import CLOSED, DIMENSIONS, Process
 from otel_llm.state import Facts
+from otel_llm_semconv.measures import MEASURES
 from otel_llm_semconv.values import Operation
 from tests.dialects.originals import SPELLINGS
 from tests.documentation import ROOT, blocks, quoted, table_rows
@@ -25,7 +27,7 @@ def row(family: FamilySpec) -> list[str]:
     """Return how the page has a family in its table."""
     names = " ".join([f"`{name}`" for name in family.spellings])
     labels = [f"`{name}`" for name in family.labels]
-    shows = [f"`{' + '.join(each.columns)}`" for each in family.rows]
+    shows = [_shown(each) for each in family.rows]
     if family.row_label is not None:
         labels.append(f"`{family.row_label}`")
         shows = [f"`{each.value}`: {what}" for each, what in zip(family.rows, shows, strict=True)]
@@ -33,6 +35,12 @@ def row(family: FamilySpec) -> list[str]:
     for dimension, values in family.where.items():
         what += f", where `{dimension}` is {', '.join([f'`{value}`' for value in sorted(values)])}"
     return [names, family.kind, ", ".join(labels), what, " ".join([f"{bound:g}" for bound in family.buckets])]
+
+
+def _shown(row: Row) -> str:
+    """Return the columns of calls, and in italics what is told by hand of something else."""
+    of_calls = [f"`{' + '.join(row.columns)}`"] if row.columns else []
+    return " + ".join([*of_calls, *[f"*`{measure}`*" for measure in row.measures if measure not in row.columns]])
 
 
 @pytest.mark.parametrize("name", [name for name in shipped() if name != "genai"])
@@ -121,6 +129,21 @@ def test_table_of_columns() -> None:
     assert found == {
         column: [kind for kind, columns in grammar.COLUMNS.items() if column in columns] for column in every
     }
+
+
+def test_table_of_what_is_told_by_hand() -> None:
+    """The table of what is told by hand says which types of family can show each, its metric and who tells it."""
+    rows = list(table_rows(PAGE, "### What is told by hand"))
+
+    assert {name: metric.name for name, metric in MEASURES.items()} == {
+        quoted(name)[0]: quoted(metric)[0] for name, _, metric, _ in rows
+    }
+    assert {name: [kind for kind, columns in grammar.TOLD_BY_HAND.items() if name in columns] for name in MEASURES} == {
+        quoted(name)[0]: quoted(kinds) for name, kinds, _, _ in rows
+    }
+    functions = {name.removesuffix("()") for *_, cell in rows for name in quoted(cell)}
+    told = {name for name in otel_llm.__all__ if name.startswith(("record_", "set_", "track_", "instrument_"))}
+    assert told - {"record_tokens", "track_inference"} == functions
 
 
 def test_the_file_of_the_page(tmp_path: Path) -> None:

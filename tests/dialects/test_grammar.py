@@ -12,7 +12,7 @@ import pytest
 
 import otel_llm_semconv
 from otel_llm.prometheus.dialects import bounds, collisions, label_names, load, refuse_collisions, shipped
-from otel_llm.prometheus.dialects.grammar import COLUMNS, Dialect, read
+from otel_llm.prometheus.dialects.grammar import COLUMNS, TOLD_BY_HAND, Dialect, read
 from otel_llm.prometheus.dialects.labels import CLOSED, DIMENSIONS
 from otel_llm_semconv import metrics
 from otel_llm_semconv.errors import ErrorClass
@@ -127,6 +127,30 @@ def test_every_column_can_be_shown(kind: str, column: str, write: Write) -> None
     assert ((column,),) == tuple(row.columns for row in family.rows)
 
 
+@pytest.mark.parametrize(("kind", "column"), [(kind, column) for kind in TOLD_BY_HAND for column in TOLD_BY_HAND[kind]])
+def test_every_column_that_is_told_by_hand_can_be_shown(kind: str, column: str, write: Write) -> None:
+    """A family of each type can show what is told by hand, alone and on top of what calls feed."""
+    keys = {"name": '"x_info"', "type": f'"{kind}"', "labels": "[]"}
+    if kind == "histogram":
+        keys["buckets"] = "[1]"
+    of_calls = COLUMNS[kind][0]
+
+    (alone,) = load(write(_family(**keys, value=f'"{column}"'))).families
+    (both,) = load(write(_family(**keys, value=f'["{of_calls}", "{column}"]'))).families
+
+    assert [((), None, (column,))] == list(alone.rows)
+    assert [((of_calls,), None, (column,))] == list(both.rows)
+
+
+def test_tokens_that_are_told_by_hand(write: Write) -> None:
+    """A counter of tokens shows those that are told by hand as well; a histogram, which needs calls, does not."""
+    (counter,) = load(write(_family(value='["input_tokens", "output_tokens"]'))).families
+    (histogram,) = load(write(_histogram(value='"input_tokens"'))).families
+
+    assert ("input_tokens", "output_tokens") == counter.rows[0].measures
+    assert () == histogram.rows[0].measures
+
+
 @pytest.mark.parametrize("dimension", [name.replace("<key>", "team") for name in DIMENSIONS])
 def test_every_dimension_can_be_a_label(dimension: str, write: Write) -> None:
     """A label can be made from each dimension that errors name."""
@@ -190,11 +214,23 @@ WRONG = {
     "no columns": (_family(value="[]"), r"family calls_total: value=\[\]: expected a text that is not empty.*"),
     "several columns of a histogram": (
         _histogram(value='["duration", "load_duration"]'),
-        "family took_seconds: value: expected one column, or several different ones that a counter adds up",
+        "family took_seconds: value: expected one column, and one that is told by hand",
+    ),
+    "several columns that are told by hand": (
+        _histogram(value='["model_load", "queue_wait"]'),
+        "family took_seconds: value: expected one column, and one that is told by hand",
+    ),
+    "a column of the wrong type that is told by hand": (
+        _histogram(value='["duration", "cache_hits"]'),
+        "family took_seconds: value='cache_hits': expected of a histogram one of duration, .*, queue_wait, .*",
+    ),
+    "a column twice that is told by hand": (
+        _family(value='["errors", "errors"]'),
+        "family calls_total: value: expected different columns",
     ),
     "a column twice": (
         _family(value='["calls", "calls"]'),
-        "family calls_total: value: expected one column, or several .*",
+        "family calls_total: value: expected different columns",
     ),
     # rows
     "value and rows": (
@@ -539,11 +575,20 @@ def test_bounds(write: Write) -> None:
 
 
 def test_bounds_of_the_five() -> None:
-    """The five systems have 16 bounds of durations together."""
+    """The five systems have 16 bounds of durations together, and those of what is told by hand."""
     five = [load(name) for name in shipped() if name != "genai"]
     union = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0)
 
-    assert {"duration": union, "load_duration": (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)} == bounds(five)
+    loads = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+    assert {
+        "duration": union,
+        "load_duration": loads,
+        "model_load": loads,
+        "queue_wait": (0.001, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0),
+        "rate_limit_wait": (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0),
+        "steps": (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+        "workflows": (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0),
+    } == bounds(five)
 
 
 def test_label_names(write: Write) -> None:
@@ -576,6 +621,29 @@ def test_label_names_of_the_five() -> None:
 
     assert {"task_type", "graph", "request_type", "container", "backend", "version"} == names.always
     assert {"client_id"} == names.on_failure
+
+
+def test_label_names_of_what_is_told_by_hand() -> None:
+    """What is told by hand is told apart by those labels only that a family of it has."""
+    told = label_names([load(name) for name in shipped()]).told
+
+    assert {
+        "errors": {"task_type", "container", "graph", "backend"},
+        "rate_limits": {"client_id"},
+        "queue_size": {"container", "priority"},
+        "queue_workers": set(),
+        "queue_rejected": set(),
+        "steps": {"node", "graph"},
+        "workflows": {"graph"},
+        "input_tokens": {"container", "graph", "backend"},
+        "backend_health": {"backend"},
+    } == {name: told[name] for name in told if name in NAMED}
+
+
+NAMED = (
+    *("errors", "rate_limits", "queue_size", "queue_workers", "queue_rejected", "steps", "workflows", "input_tokens"),
+    "backend_health",
+)
 
 
 def test_collisions_of_the_five() -> None:

@@ -9,6 +9,7 @@ prints another one:
     late     starts the slow calls
     joined   waits for them; the answer is their seconds
     held     starts the calls that stay in flight
+    told     tells by hand what calls do not feed, see `tests.promql.by_hand`
     <N> <T>  makes N calls in T threads, each fourth with a model that nobody has seen before; no seconds
 """
 
@@ -29,6 +30,7 @@ import openai
 import otel_llm
 from otel_llm.testing.answers import answer
 from otel_llm.testing.server import Reply, ScriptedServer, error
+from tests.promql.by_hand import tell_all
 from tests.promql.calls import HELD, LATE, LATE_TIMES, MIDDLE, PATIENCE, QUESTION, ROUND, SLOW, Made
 
 MESSAGES: Any = [{"role": "user", "content": QUESTION}]
@@ -175,6 +177,9 @@ def main() -> None:
                     tell(scenario.late_seconds)
                 case ["held"]:
                     scenario.hold()
+                    tell(None)
+                case ["told"]:
+                    tell_all()
                     tell(None)
                 case [calls, threads]:
                     scenario.many(int(calls), int(threads))

@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import Histogram, InMemoryMetricReader
 
-from otel_llm_semconv import attributes, events, metrics
+from otel_llm_semconv import attributes, events, measures, metrics, values
 from otel_llm_semconv.metrics import Metric, VocabularyChoice
 
 ATTRIBUTES: Final = {value for name, value in vars(attributes).items() if name.isupper()}
@@ -61,7 +61,34 @@ OWN: Final = {
     "otel_llm.internal.folded": ("counter", "{call}", set[str]()),
 }
 
-every_metric = pytest.mark.parametrize("metric", metrics.ALL, ids=lambda metric: metric.name)
+MODEL: Final = "gen_ai.request.model"
+PRIORITY: Final = "otel_llm.queue.priority"
+BY_HAND: Final = {
+    "otel_llm.errors": ("counter", "{error}", {"error.type", "gen_ai.provider.name", MODEL}),
+    "otel_llm.rate_limits": ("counter", "{request}", {"otel_llm.client.id"}),
+    "otel_llm.queue.size": ("updowncounter", "{request}", {MODEL, PRIORITY}),
+    "otel_llm.queue.wait.duration": ("histogram", "s", {MODEL, PRIORITY}),
+    "otel_llm.queue.requests": ("counter", "{request}", {MODEL, PRIORITY}),
+    "otel_llm.queue.rejected": ("counter", "{request}", {MODEL, PRIORITY}),
+    "otel_llm.queue.workers": ("updowncounter", "{worker}", {MODEL}),
+    "otel_llm.model.info": ("gauge", "1", {MODEL, "otel_llm.model.version", "otel_llm.model.base_url"}),
+    "otel_llm.model.load.duration": ("histogram", "s", {MODEL}),
+    "otel_llm.memory.usage": ("gauge", "By", {MODEL, "otel_llm.memory.type"}),
+    "otel_llm.circuit_breaker.state": ("gauge", "1", {MODEL}),
+    "otel_llm.circuit_breaker.failures": ("counter", "{failure}", {MODEL}),
+    "otel_llm.cache.hits": ("counter", "{request}", {"otel_llm.cache.type"}),
+    "otel_llm.cache.misses": ("counter", "{request}", {"otel_llm.cache.type"}),
+    "otel_llm.rate_limit.wait.duration": ("histogram", "s", {MODEL}),
+    "otel_llm.memory.operations": ("counter", "{operation}", {"otel_llm.memory.operation"}),
+    "otel_llm.backend.health": ("gauge", "1", {"otel_llm.backend.name"}),
+    "otel_llm.step.duration": (
+        "histogram",
+        "s",
+        {"otel_llm.step.name", "gen_ai.workflow.name", "error.type"},
+    ),
+}
+
+every_metric = pytest.mark.parametrize("metric", [*metrics.ALL, *measures.OWN], ids=lambda metric: metric.name)
 
 
 @every_metric
@@ -140,6 +167,34 @@ def test_own_metrics() -> None:
     """Our own metrics are exactly these, with these units and attributes."""
     assert {metric.name: (metric.kind, metric.unit, set(metric.attributes)) for metric in metrics.OWN} == OWN
     assert {metric.vocabularies for metric in metrics.OWN} == {("otel_llm",)}
+
+
+def test_measures() -> None:
+    """What is told by hand is exactly this: the metrics of the conventions for blocks, and these of ours."""
+    ours = {metric.name: (metric.kind, metric.unit, set(metric.attributes)) for metric in measures.OWN}
+
+    assert BY_HAND == ours
+    assert {("otel_llm",)} == {metric.vocabularies for metric in measures.OWN}
+    assert {
+        "workflows": "gen_ai.invoke_workflow.duration",
+        "tools": "gen_ai.execute_tool.duration",
+        "agents": "gen_ai.invoke_agent.duration",
+    } == {name: metric.name for name, metric in measures.MEASURES.items() if metric not in measures.OWN}
+    names = [metric.name for metric in (*metrics.ALL, *measures.OWN)]
+    assert len(names) == len(set(names))
+
+
+def test_labels_of_measures() -> None:
+    """Each attribute of what is told by hand is made from a label or from a fact that calls have, and none is spare."""
+    used = {name for metric in measures.MEASURES.values() for name in metric.attributes}
+
+    assert used - measures.LABELS.keys() <= CALL | {attributes.ERROR_TYPE, attributes.OTEL_LLM_MODEL_BASE_URL}
+    assert measures.LABELS.keys() <= used
+    assert len(set(measures.LABELS.values())) == len(measures.LABELS)
+    assert [0, 1, 2] == list(values.CIRCUIT_BREAKER_STATES.values())
+    assert all(
+        state in measures.MEASURES["circuit_breaker_state"].description for state in values.CIRCUIT_BREAKER_STATES
+    )
 
 
 @pytest.mark.parametrize(("choice", "names"), [("released", RELEASED), ("latest", LATEST), ("both", RELEASED | LATEST)])

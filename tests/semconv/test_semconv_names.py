@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 import otel_llm_semconv
-from otel_llm_semconv import attributes, environment, errors, events, metrics, providers, values
+from otel_llm_semconv import attributes, environment, errors, events, measures, metrics, providers, values
 
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_<>]+)+")
 TYPED = re.compile(r"\((string|string\[\]|int|double|boolean|any); [^()]+\)$")
@@ -124,7 +124,7 @@ def test_attributes_say_type_and_source() -> None:
     "names",
     [
         list(ATTRIBUTES.values()),
-        [metric.name for metric in metrics.ALL],
+        [metric.name for metric in (*metrics.ALL, *measures.OWN)],
         [event.name for event in events.ALL],
         list(ENVIRONMENT.values()),
         *(list(members(namespace).values()) for namespace in NAMESPACES),
@@ -140,6 +140,7 @@ def test_names_are_well_formed() -> None:
     """Attributes, metrics and events are dotted lower-case names; a prefix ends with the dot."""
     dotted = [value.removesuffix(".") for name, value in ATTRIBUTES.items() if name not in LABELS]
     dotted += [item.name for item in (*metrics.ALL, *events.ALL)]
+    dotted += [metric.name for metric in measures.OWN]
     assert [name for name in dotted if not NAME.fullmatch(name)] == []
     assert [name for name, value in ATTRIBUTES.items() if name.endswith("_PREFIX") is not value.endswith(".")] == []
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import otel_llm_semconv
-from otel_llm_semconv import attributes, events, metrics
+from otel_llm_semconv import attributes, events, measures, metrics
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(otel_llm_semconv.__file__).parent
@@ -17,6 +17,7 @@ OUR_NAMESPACES = ("gen_ai.", "otel_llm.client.", "otel_llm.internal.", "otel_llm
 
 DECLARED = {
     *(value for name, value in vars(attributes).items() if name.isupper()),
+    *(metric.name for metric in measures.OWN),
     *(item.name for item in (*metrics.ALL, *events.ALL)),
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from threading import Semaphore
 from typing import assert_type
 
 import otel_llm
@@ -34,6 +36,42 @@ handle = otel_llm.instrument(
 assert_type(handle, Handle)
 assert_type(handle.url, str | None)
 assert_type(otel_llm.generate_latest(), bytes)
+
+
+@otel_llm.track_step("fetch")
+def fetch(number: int) -> str:
+    """Fetch."""
+    return str(number)
+
+
+@otel_llm.track_tool("search")
+async def search(number: int) -> str:
+    """Search."""
+    found = fetch(number)
+    assert_type(found, str)
+    return found
+
+
+async def search_twice() -> None:
+    """Search twice."""
+    assert_type(await search(1), str)
+    async with otel_llm.track_agent("clerk", model="gpt-5"):
+        await search(2)
+
+
+@otel_llm.track_workflow("stream")
+def stream() -> Iterator[int]:
+    """Stream."""
+    yield 1
+
+
+assert_type(fetch(1), str)
+assert_type(stream(), Iterator[int])
+assert_type(otel_llm.instrument_queue(Semaphore(2), model="m"), Semaphore)
+otel_llm.record_error(ValueError)
+otel_llm.record_error(ValueError("x"), model="m")
+otel_llm.set_queue_size("m", 5)
+otel_llm.set_queue_size(size=5, priority="high")
 
 with otel_llm.labels(task_type="extraction"), otel_llm.attributes({"gen_ai.conversation.id": "c1"}):
     pass

@@ -26,8 +26,8 @@ class LabelNames(NamedTuple):
     always: frozenset[str]
     on_failure: frozenset[str]
     """Those that matter for calls that failed, and for no others."""
-    told: frozenset[str]
-    """Those that matter for what applications tell by hand."""
+    told: Mapping[str, frozenset[str]]
+    """Those that matter for what applications tell by hand, by measure."""
 
 
 class Collision(NamedTuple):
@@ -94,7 +94,7 @@ def label_names(dialects: Iterable[Dialect]) -> LabelNames:
     """Return which labels of the context tell calls apart in any family."""
     always: set[str] = set()
     on_failure: set[str] = set()
-    told: set[str] = set()
+    told: dict[str, set[str]] = {}
     for family in _families(dialects):
         if not family.rows:
             continue
@@ -102,11 +102,13 @@ def label_names(dialects: Iterable[Dialect]) -> LabelNames:
         for label in family.labels.values():
             dimensions += label.dimensions if label else ()
         names = [name[len(CONTEXT) :] for name in dimensions if name.startswith(CONTEXT)]
-        if any(row.measures for row in family.rows):
-            told.update(names)
+        for row in family.rows:
+            for measure in row.measures:
+                told.setdefault(measure, set()).update(names)
         if family.rows[0].columns not in ((), (PROCESS,)):
             (on_failure if family.failures_only else always).update(names)
-    return LabelNames(frozenset(always), frozenset(on_failure - always), frozenset(told))
+    by_measure = {measure: frozenset(names) for measure, names in told.items()}
+    return LabelNames(frozenset(always), frozenset(on_failure - always), by_measure)
 
 
 def collisions(dialects: Iterable[Dialect]) -> list[Collision]:

@@ -193,8 +193,9 @@ class Bridge:
 
     def _texts(self, facts: Facts, process: Process) -> tuple[str | None, ...]:
         """Return the labels of some calls by view."""
-        printed = [_printed(name, label.of(facts, process)) for name, label in self._labels]
-        return tuple([view.text(facts, process, printed) for view in self._views])
+        values = [(name, label.of(facts, process)) for name, label in self._labels]
+        texts = [None if value is None else printed(name, value) for name, value in values]
+        return tuple([view.text(facts, process, texts) for view in self._views])
 
 
 T = TypeVar("T")
@@ -213,9 +214,8 @@ _LONGEST = 1024
 """Characters of a label's value; what is longer tells nobody anything, and would cost the page its size."""
 
 
-def _printed(name: str, value: str | None) -> str | None:
-    if value is None:
-        return None
+def printed(name: str, value: str) -> str:
+    """Return a label as pages of dialects print it, whatever its value is."""
     value = value[:_LONGEST]
     try:
         value.encode()

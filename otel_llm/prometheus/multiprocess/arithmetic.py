@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from operator import add, sub
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from otel_llm.prometheus.families import INFINITY, Family, Histogram, Series, parsed, spelled
 from otel_llm.prometheus.multiprocess.snapshot import Families, Row
@@ -46,6 +46,8 @@ def add_states(
     cells: dict[Facts, Totals] = {}
     measures: dict[str, dict[Facts, Told]] = {}
     by_hand: dict[str, dict[str, Told]] = {}
+    # One process may have imported a drop-in module that another one imports when it needs it.
+    uncounted = like.uncounted
     most = INFINITY if max_series is None else max_series
     for state in states:
         for name, upper in state.bounds.items():
@@ -64,6 +66,7 @@ def add_states(
         for column, told in state.measures.items():
             fitted = _fit_told(told, state.bounds.get(column), bounds.get(column))
             _add_told(measures.setdefault(column, {}), fitted, most, keep, lambda facts: beyond(facts.failure, ()))
+        uncounted |= state.uncounted
         for family, rows in state.by_hand.items():
             _add_told(by_hand.setdefault(family, {}), rows, most, keep, _overflowing)
     return like._replace(
@@ -72,11 +75,12 @@ def add_states(
         cells=list(cells.items()),
         measures={column: list(told.items()) for column, told in measures.items()},
         by_hand={family: list(rows.items()) for family, rows in by_hand.items()},
+        uncounted=uncounted,
     )
 
 
 def _add_told(
-    sums: dict[K, Told], told: Iterable[tuple[K, Told]], most: float, keep: Container[object], fold: Callable[[K], K]
+    sums: dict[K, Told], told: Iterable[tuple[K, Told]], most: float, keep: Container[Any], fold: Callable[[K], K]
 ) -> None:
     for key, each in told:
         known = sums.get(key)
@@ -202,7 +206,8 @@ def _later(told: Iterable[tuple[K, Told]], before: Iterable[tuple[K, Told]]) -> 
         if earlier is None:
             later.append((key, each))
         elif each.at > earlier.at:
-            if each.kind == GROWING:
+            # What is less than before was reset, and counts from zero.
+            if each.kind == GROWING and each.value >= earlier.value:
                 counts = each.counts
                 if counts is not None and earlier.counts is not None and len(counts) == len(earlier.counts):
                     counts = list(map(sub, counts, earlier.counts))

@@ -106,7 +106,9 @@ def _left(state: State) -> State:
     def stays(told: Mapping[str, Sequence[tuple[K, Told]]]) -> dict[str, list[tuple[K, Told]]]:
         return {name: [row for row in rows if row[1].kind == GROWING] for name, rows in told.items()}
 
-    return state._replace(active=[], measures=stays(state.measures), by_hand=stays(state.by_hand))
+    return state._replace(
+        active=[], measures=stays(state.measures), by_hand=stays(state.by_hand), uncounted=frozenset[str]()
+    )
 
 
 def encode(snapshot: Snapshot) -> bytes:
@@ -121,7 +123,7 @@ def join(state: bytes, families: bytes, merged: Mapping[str, float] | None = Non
 
 def encode_state(state: State) -> bytes:
     """Return one half as a line of JSON."""
-    told = dict(state.measures), dict(state.by_hand)
+    told = dict(state.measures), dict(state.by_hand), sorted(state.uncounted)
     return _line([dict(state.bounds), state.active, state.cells, dict(state.labels), state.service_name, *told])
 
 
@@ -207,10 +209,17 @@ def _rising(bounds: list[Any]) -> tuple[float, ...]:
 
 
 def _decode_state(
-    bounds: Any, active: Any, cells: Any, labels: Any, service_name: Any, measures: Any, by_hand: Any
+    bounds: Any,
+    active: Any,
+    cells: Any,
+    labels: Any,
+    service_name: Any,
+    measures: Any,
+    by_hand: Any,
+    uncounted: Any,
 ) -> State:
     upper = {name: _rising(values) for name, values in bounds.items()}
-    _expect(_TEXT, [service_name, *labels, *labels.values()])
+    _expect(_TEXT, [service_name, *labels, *labels.values(), *uncounted])
     _expect(_COUNT, [number for _, number in active])
     _expect_rows(_FACTS, [facts for facts, _ in [*active, *cells]])
     columns = [totals for _, totals in cells]
@@ -233,6 +242,7 @@ def _decode_state(
         service_name,
         {column: [(_facts(facts), Told._make(told)) for facts, told in rows] for column, rows in measures.items()},
         {place: [(_spelled(labels), Told._make(told)) for labels, told in rows] for place, rows in by_hand.items()},
+        frozenset(uncounted),
     )
 
 

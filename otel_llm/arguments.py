@@ -1,0 +1,128 @@
+"""What the functions of the manual API are given: checked, and one clear error that names function and argument."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping
+from numbers import Real
+
+from otel_llm.wire.fields import LARGEST, clean
+
+
+def text(function: str, argument: str, value: str, *, empty: bool = False) -> str:
+    """Return a text as OTLP can carry it.
+
+    Raises:
+        TypeError: it is no string.
+        ValueError: it is empty, unless it may be.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"otel_llm.{function}: {argument} must be a string, not {type(value).__name__}")
+    if not value and not empty:
+        raise ValueError(f"otel_llm.{function}: {argument} must be a string that is not empty")
+    # A string enum is its value here.
+    return str.__str__(value) if value.isascii() else clean(str.__str__(value))
+
+
+def maybe(function: str, argument: str, value: str | None) -> str | None:
+    """Return a text that need not be there; an empty one is not.
+
+    Raises:
+        TypeError: it is neither a string nor None.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise TypeError(f"otel_llm.{function}: {argument} must be a string or None, not {type(value).__name__}")
+    return text(function, argument, value, empty=True) or None
+
+
+def whole(function: str, argument: str, value: int) -> int:
+    """Return a count: a whole number from 0 to 2**63 - 1, as a float too.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is another number.
+    """
+    number = value if type(value) is int else _integer(value)
+    if number is None:
+        kind = type(value).__name__
+        raise TypeError(f"otel_llm.{function}: {argument} must be a whole number from 0 up, not {kind}")
+    if not 0 <= number <= LARGEST:
+        raise ValueError(f"otel_llm.{function}: {argument} must be a whole number from 0 up to 2**63 - 1, not {value}")
+    return number
+
+
+def _integer(value: object) -> int | None:
+    """Return a number as an integer, -1 if it is none, or None where it is no number at all."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    except TypeError:
+        if not isinstance(value, Real):
+            return None
+    real = float(value)
+    return int(real) if real.is_integer() else -1
+
+
+def seconds(function: str, argument: str, value: float) -> float:
+    """Return a time in seconds: a finite number from 0 up.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is another number.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        kind = type(value).__name__
+        raise TypeError(f"otel_llm.{function}: {argument} must be a number of seconds from 0 up, not {kind}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not 0 <= number < math.inf:
+        raise ValueError(f"otel_llm.{function}: {argument} must be a finite number of seconds from 0 up, not {number}")
+    return number
+
+
+def flag(function: str, argument: str, value: bool) -> bool:
+    """Return what is true or false.
+
+    Raises:
+        TypeError: it is neither True nor False.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"otel_llm.{function}: {argument} must be True or False, not {type(value).__name__}")
+    return value
+
+
+def one_of(function: str, argument: str, value: str, accepted: Mapping[str, int]) -> int:
+    """Return what a word stands for.
+
+    Raises:
+        TypeError: it is no string.
+        ValueError: it is another word.
+    """
+    known = accepted.get(text(function, argument, value, empty=True))
+    if known is None:
+        words = ", ".join([repr(word) for word in accepted])
+        raise ValueError(f"otel_llm.{function}: {argument} must be one of {words}, not {str.__str__(value)!r}")
+    return known
+
+
+def error_of(
+    function: str, argument: str, value: str | BaseException | type[BaseException]
+) -> str | BaseException | type[BaseException]:
+    """Return an error: a text, an exception or the class of one.
+
+    Raises:
+        TypeError: it is none of these.
+        ValueError: it is an empty text.
+    """
+    if isinstance(value, BaseException) or (isinstance(value, type) and issubclass(value, BaseException)):
+        return value
+    if isinstance(value, str):
+        return text(function, argument, value)
+    kind = type(value).__name__
+    raise TypeError(f"otel_llm.{function}: {argument} must be a string, an exception or its class, not {kind}")

@@ -1,0 +1,276 @@
+"""`otel_llm.track_inference`: a block that is a call, or leaves that to the calls inside."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncGenerator, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import openai
+import pytest
+
+import otel_llm
+from otel_llm.testing import Seen, capture
+from otel_llm.testing.server import Reply, ScriptedServer
+from otel_llm_semconv import attributes as names
+from tests.openai.styles import ASK, client
+
+DURATION = "gen_ai.client.operation.duration"
+
+
+def calls(seen: Seen) -> dict[str, int]:
+    """Return how many calls were counted, by model."""
+    found: dict[str, int] = {}
+    for point in seen.points(DURATION):
+        model = point["attributes"][names.GEN_AI_REQUEST_MODEL]
+        found[model] = found.get(model, 0) + point["count"]
+    return found
+
+
+def line(dialect: str, begins: str) -> list[str]:
+    """Return the lines of a page that begin in a way."""
+    return [each for each in otel_llm.generate_latest(dialect).decode().splitlines() if each.startswith(begins)]
+
+
+def test_a_block_by_itself(seen: Seen) -> None:
+    """A block without an instrumented call is a call: a span, its points, and a row on each page."""
+    with otel_llm.track_inference("llama", provider="vllm", base_url="http://gpu:8000/v1", endpoint="/v1/x") as call:
+        assert line("local_llm", "llm_active_connections") == ['llm_active_connections{model="llama"} 1.0']
+        call.response_model = "llama-3"
+        otel_llm.record_tokens(input_tokens=100, output_tokens=20)
+        otel_llm.record_tokens("llama", 1, cache_read_tokens=7)
+
+    (span,) = seen.spans
+    assert ("chat llama", "client", "unset") == (span["name"], span["kind"], span["status"])
+    assert {
+        names.GEN_AI_OPERATION_NAME: "chat",
+        names.GEN_AI_PROVIDER_NAME: "vllm",
+        names.GEN_AI_REQUEST_MODEL: "llama",
+        names.GEN_AI_RESPONSE_MODEL: "llama-3",
+        names.GEN_AI_USAGE_INPUT_TOKENS: 101,
+        names.GEN_AI_USAGE_OUTPUT_TOKENS: 20,
+        names.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS: 7,
+    } == span["attributes"]
+    assert {"llama": 1} == calls(seen)
+    assert ['tinyllm_tokens_input_total{graph="unknown",model="llama"} 101.0'] == line(
+        "tinyllm", "tinyllm_tokens_input"
+    )
+    assert line("local_llm", "llm_model_info{") == [
+        'llm_model_info{base_url="http://gpu:8000/v1",model="llama",version="unknown"} 1.0'
+    ]
+    assert ['llm_active_connections{model="llama"} 0.0'] == line("local_llm", "llm_active_connections")
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_call_inside_counts_in_its_place(server: ScriptedServer, seen: Seen, mode: str) -> None:
+    """An instrumented call inside is what counts, under the block's model and labels; its tokens are its own."""
+    block = otel_llm.track_inference("mine", graph="support")
+
+    async def main() -> None:
+        async with block:
+            otel_llm.record_tokens(input_tokens=10_000)
+            async with openai.AsyncOpenAI(base_url=server.base_url, api_key="test") as own:
+                await own.chat.completions.create(model="gpt-5", messages=ASK)
+            otel_llm.record_tokens(output_tokens=10_000)
+
+    if mode == "async":
+        asyncio.run(main())
+    else:
+        with block:
+            otel_llm.record_tokens(input_tokens=10_000)
+            client(server).chat.completions.create(model="gpt-5", messages=ASK)
+            otel_llm.record_tokens(output_tokens=10_000)
+
+    inner, outer = seen.spans
+    assert ("chat mine", "inference mine") == (inner["name"], outer["name"])
+    assert inner["parent_id"] == outer["span_id"]
+    assert not [name for name in outer["attributes"] if name.startswith("gen_ai.")]
+    assert {"mine": 1} == calls(seen)
+    (requests,) = line("tinyllm", "tinyllm_requests_total")
+    assert 'tinyllm_requests_total{graph="support",model="mine",request_type="generate"} 1.0' == requests
+    assert {0} == {point["value"] for point in seen.points("otel_llm.client.active")}
+    assert all("10000" not in each for each in line("tinyllm", "tinyllm_tokens"))
+    assert ['tinyllm_active_requests{graph="support",model="mine"} 0.0'] == line("tinyllm", "tinyllm_active")
+
+
+def test_several_calls_inside(server: ScriptedServer, seen: Seen) -> None:
+    """Each call inside counts, one that fails as one that failed; what is no inference leaves the block its call."""
+    server.script(Reply(status=400, json={"error": {"message": "no"}}))
+    with otel_llm.track_inference("mine"):
+        own = client(server)
+        with suppress(openai.BadRequestError):
+            own.chat.completions.create(model="gpt-5", messages=ASK)
+        own.chat.completions.create(model="gpt-5", messages=ASK)
+    with otel_llm.track_inference("other"):
+        own.models.list()
+
+    assert {"mine": 2, "other": 1} == calls(seen)
+
+
+def test_a_call_that_outlives_the_block(server: ScriptedServer, seen: Seen) -> None:
+    """A call that begins in the block and ends after it counts once; one that begins later is on its own."""
+    with otel_llm.track_inference("mine"):
+        stream = client(server).chat.completions.create(model="gpt-5", messages=ASK, stream=True)
+    list(stream)
+    client(server).chat.completions.create(model="gpt-5", messages=ASK)
+
+    assert {"mine": 1, "gpt-5": 1} == calls(seen)
+
+
+def test_threads_inside(server: ScriptedServer, seen: Seen) -> None:
+    """A call in a thread that the block starts is inside, too."""
+    with otel_llm.track_inference("mine"), ThreadPoolExecutor(2) as pool:
+        for future in [
+            pool.submit(client(server).chat.completions.create, model="gpt-5", messages=ASK) for _ in range(3)
+        ]:
+            future.result()
+
+    assert {"mine": 3} == calls(seen)
+
+
+def test_blocks_in_blocks(seen: Seen) -> None:
+    """The innermost block counts, and those around it do not."""
+    with otel_llm.track_inference("outer", graph="a"), otel_llm.track_inference("inner"):
+        otel_llm.record_tokens(input_tokens=3)
+
+    assert {"inner": 1} == calls(seen)
+    assert ['tinyllm_tokens_input_total{graph="a",model="inner"} 3.0'] == line("tinyllm", "tinyllm_tokens_input_total{")
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [(ValueError("no"), "unknown"), (TimeoutError(), "timeout"), (asyncio.CancelledError(), "unknown")],
+)
+def test_failures(seen: Seen, error: BaseException, outcome: str) -> None:
+    """What is raised inside is the caller's, untouched, and the block failed by it."""
+    with pytest.raises(type(error)) as raised, otel_llm.track_inference("llama"):
+        raise error
+
+    assert raised.value is error
+    assert (None, None) == (error.__context__, error.__cause__)
+    (span,) = seen.spans
+    assert ("error", type(error).__name__) == (span["status"], span["attributes"][names.ERROR_TYPE].rpartition(".")[2])
+    (row,) = line("llmbackend", "llm_errors_total{")
+    assert f'error_type="{outcome}"' in row
+
+
+def test_a_decorator_of_every_kind(seen: Seen) -> None:
+    """Each run of a decorated function is a block of its own, also where several run at once."""
+
+    @otel_llm.track_inference("plain")
+    def plain(tokens: int) -> int:
+        otel_llm.record_tokens(input_tokens=tokens)
+        return tokens
+
+    @otel_llm.track_inference("coroutine")
+    async def coroutine(tokens: int) -> int:
+        await asyncio.sleep(0)
+        return plain(tokens)
+
+    @otel_llm.track_inference("generator")
+    def generator() -> Generator[int]:
+        otel_llm.record_tokens(input_tokens=1)
+        yield 1
+        otel_llm.record_tokens(input_tokens=2)
+
+    @otel_llm.track_inference("agenerator")
+    async def agenerator() -> AsyncGenerator[int]:
+        otel_llm.record_tokens(input_tokens=1)
+        yield 1
+        otel_llm.record_tokens(input_tokens=2)
+
+    async def main() -> list[int]:
+        async for _ in agenerator():
+            otel_llm.record_tokens("outside", input_tokens=5)
+        return list(await asyncio.gather(*[coroutine(number) for number in (1, 2, 3)]))
+
+    assert [1, 2, 3] == asyncio.run(main())
+    for _ in generator():
+        otel_llm.record_tokens("outside", input_tokens=5)
+    assert {"plain": 3, "generator": 1, "agenerator": 1} == calls(seen)
+    tokens = {
+        each.partition('model="')[2].partition('"')[0]: float(each.rpartition(" ")[2])
+        for each in line("tinyllm", "tinyllm_tokens_input_total{")
+    }
+    assert {"plain": 6.0, "generator": 3.0, "agenerator": 3.0, "outside": 10.0} == tokens
+
+
+def test_misuse() -> None:
+    """What cannot be meant is one clear error that names the function and the argument."""
+    track: Any = otel_llm.track_inference
+    for arguments, keywords, error, message in (
+        ((), {"model": 3}, TypeError, "otel_llm.track_inference: model must be a string, not int"),
+        (("",), {}, ValueError, "otel_llm.track_inference: model must be a string that is not empty"),
+        (("m",), {"operation": "sing"}, ValueError, "operation must be one of 'chat', 'generate_content', "),
+        (("m",), {"provider": 3}, TypeError, "provider must be a string or None, not int"),
+        (("m",), {"graph": 3}, TypeError, "graph must be a string, not int"),
+    ):
+        with pytest.raises(error, match=message):
+            track(*arguments, **keywords)
+    with capture():
+        block = track("m")
+        with block, pytest.raises(ValueError, match="entered before"):
+            block.__enter__()
+        with pytest.raises(ValueError, match="left before"):
+            block.__exit__(None, None, None)
+
+
+def test_odd_fields(seen: Seen) -> None:
+    """What is no number of tokens and no name of a model is not recorded, and breaks nothing."""
+    with otel_llm.track_inference("llama") as call:
+        odd: Any = call
+        odd.input_tokens, odd.output_tokens, odd.response_model, odd.operation = -5, "many", 7, None
+
+    (span,) = seen.spans
+    assert {"chat", "llama"} == {
+        span["attributes"].get(name)
+        for name in (names.GEN_AI_OPERATION_NAME, names.GEN_AI_REQUEST_MODEL, names.GEN_AI_USAGE_INPUT_TOKENS)
+        if name in span["attributes"]
+    }
+
+
+def test_silence(server: ScriptedServer) -> None:
+    """Without `instrument()`, and where instrumentation is suppressed, the code inside runs and nothing is told."""
+    with otel_llm.track_inference("llama") as call:
+        call.input_tokens = 3
+    with capture() as seen:
+        from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+        with suppress_instrumentation(), otel_llm.track_inference("llama"):
+            pass
+        assert [] == seen.spans
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_inside(seen: Seen) -> None:
+    """A child that leaves its parent's block counts nothing; the parent counts it once."""
+    with otel_llm.track_inference("llama"):
+        child = os.fork()
+    if child == 0:
+        os._exit(sum(calls(seen).values()))
+    assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert {"llama": 1} == calls(seen)
+
+
+def test_many_threads(seen: Seen) -> None:
+    """Blocks of many threads are told apart."""
+
+    def work() -> None:
+        for _ in range(50):
+            with otel_llm.track_inference("llama"):
+                otel_llm.record_tokens(input_tokens=1)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {"llama": 200} == calls(seen)
+    assert ['tinyllm_tokens_input_total{graph="unknown",model="llama"} 200.0'] == line(
+        "tinyllm", "tinyllm_tokens_input_total{"
+    )

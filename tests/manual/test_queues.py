@@ -1,0 +1,480 @@
+"""Instrumented limiters do what they did, and tell who waits, how long, who is at work and who was turned away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import inspect
+import os
+import queue
+import signal
+import threading
+import time
+import weakref
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from typing import Any, cast
+
+import anyio
+import pytest
+import trio
+
+import otel_llm
+from otel_llm.testing import Seen, capture
+from tests.manual.pages import rows
+
+NAMES = {
+    "size": "otel_llm.queue.size",
+    "wait": "otel_llm.queue.wait.duration",
+    "workers": "otel_llm.queue.workers",
+    "requests": "otel_llm.queue.requests",
+    "rejected": "otel_llm.queue.rejected",
+}
+
+
+def told(seen: Seen) -> dict[str, float]:
+    """Return the sum over the points of each metric, of times how many there are; what was never told is absent."""
+    found: dict[str, float] = {}
+    for short, name in NAMES.items():
+        points = seen.points(name)
+        if points:
+            found[short] = sum([point["value"] if "value" in point else point["count"] for point in points])
+    return found
+
+
+def eventually(expected: dict[str, float], seen: Seen) -> None:
+    """Wait until this is told: what an executor's futures tell comes after their results."""
+    for _ in range(500):
+        if told(seen) == expected:
+            return
+        time.sleep(0.01)
+    assert expected == told(seen)
+
+
+# limiters of coroutines
+
+LIMITERS: dict[str, tuple[Callable[[], Any], str]] = {
+    "asyncio": (lambda: asyncio.Semaphore(1), "asyncio"),
+    "asyncio, bounded": (lambda: asyncio.BoundedSemaphore(1), "asyncio"),
+    "anyio on asyncio": (lambda: anyio.Semaphore(1), "asyncio"),
+    "anyio on asyncio, fast": (lambda: anyio.Semaphore(1, fast_acquire=True), "asyncio"),
+    "anyio limiter on asyncio": (lambda: anyio.CapacityLimiter(1), "asyncio"),
+    "anyio on trio": (lambda: anyio.Semaphore(1), "trio"),
+    "anyio limiter on trio": (lambda: anyio.CapacityLimiter(1), "trio"),
+    "trio": (lambda: trio.Semaphore(1), "trio"),
+    "trio limiter": (lambda: trio.CapacityLimiter(1), "trio"),
+}
+each_limiter = pytest.mark.parametrize("name", LIMITERS)
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["in the loop", "before the loop"])
+@each_limiter
+def test_limiters(name: str, early: bool, seen: Seen) -> None:
+    """Who waits, who is at work and who has waited is told at every moment; those who come first are served first."""
+    make, backend = LIMITERS[name]
+    made = otel_llm.instrument_queue(make()) if early and "trio" not in name.split()[0] else None
+    order: list[int] = []
+    moments: list[dict[str, float]] = []
+
+    async def main() -> None:
+        limiter = made or otel_llm.instrument_queue(make())
+
+        async def work(number: int) -> None:
+            async with limiter:
+                order.append(number)
+                await anyio.sleep(0.02)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(3):
+                tasks.start_soon(work, number)
+                await anyio.sleep(0.002)
+            moments.append(told(seen))
+        moments.append(told(seen))
+
+    anyio.run(main, backend=backend)
+
+    assert [0, 1, 2] == order or backend == "trio"
+    assert [
+        {"size": 2, "wait": 1, "workers": 1, "requests": 3},
+        {"size": 0, "wait": 3, "workers": 0, "requests": 3},
+    ] == moments
+    (wait,) = seen.points("otel_llm.queue.wait.duration")
+    assert 0.03 < wait["sum"] < 5
+
+
+@each_limiter
+def test_explicit_calls(name: str, seen: Seen) -> None:
+    """`acquire()` and `release()` count once each, and so do those for somebody else."""
+    make, backend = LIMITERS[name]
+
+    async def main() -> None:
+        limiter = otel_llm.instrument_queue(make())
+        assert not await limiter.acquire() or "asyncio" in name
+        assert {"size": 0, "wait": 1, "workers": 1, "requests": 1} == told(seen)
+        limiter.release()
+        assert {"size": 0, "wait": 1, "workers": 0, "requests": 1} == told(seen)
+        if hasattr(limiter, "acquire_on_behalf_of"):
+            await limiter.acquire_on_behalf_of("me")
+            assert {"size": 0, "wait": 2, "workers": 1, "requests": 2} == told(seen)
+            limiter.release_on_behalf_of("me")
+            assert {"size": 0, "wait": 2, "workers": 0, "requests": 2} == told(seen)
+
+    anyio.run(main, backend=backend)
+
+
+@pytest.mark.parametrize("make", [anyio.CapacityLimiter, trio.CapacityLimiter])
+def test_given_back_once(make: Callable[[int], Any], seen: Seen) -> None:
+    """Of two at work one is left where one place is given back, though a limiter has methods of its own for it."""
+
+    async def main() -> None:
+        limiter = otel_llm.instrument_queue(make(2))
+        await limiter.acquire_on_behalf_of("me")
+        await limiter.acquire()
+        assert 2 == told(seen)["workers"]
+        limiter.release()
+        assert 1 == told(seen)["workers"]
+        async with limiter:
+            assert 2 == told(seen)["workers"]
+        assert 1 == told(seen)["workers"]
+
+    anyio.run(main, backend="trio" if make is trio.CapacityLimiter else "asyncio")
+
+
+@each_limiter
+def test_without_waiting(name: str, seen: Seen) -> None:
+    """Who would have to wait, and does not want to, was turned away."""
+    make, backend = LIMITERS[name]
+    if not hasattr(make(), "acquire_nowait") and "anyio" not in name:
+        pytest.skip("waits always")
+
+    async def main() -> None:
+        limiter = otel_llm.instrument_queue(make())
+        limiter.acquire_nowait()
+        again, *who = limiter.acquire_nowait, "me"
+        if hasattr(limiter, "acquire_on_behalf_of_nowait"):
+            again = limiter.acquire_on_behalf_of_nowait
+        else:
+            who.clear()
+        with pytest.raises((anyio.WouldBlock, trio.WouldBlock)):
+            again(*who)
+        assert {"size": 0, "wait": 1, "workers": 1, "requests": 2, "rejected": 1} == told(seen)
+
+    anyio.run(main, backend=backend)
+
+
+@each_limiter
+def test_cancelled_while_waiting(name: str, seen: Seen) -> None:
+    """Who is cancelled while he waits is in no queue any more, got nothing and was not turned away; others go on."""
+    make, backend = LIMITERS[name]
+
+    async def main() -> None:
+        limiter = otel_llm.instrument_queue(make())
+        async with limiter:
+            with anyio.move_on_after(0.01) as scope:
+                async with limiter if "limiter" not in name else _other(limiter):
+                    pass
+            assert scope.cancelled_caught
+            assert {"size": 0, "wait": 1, "workers": 1, "requests": 2} == told(seen)
+        async with limiter:
+            pass
+        assert {"size": 0, "wait": 2, "workers": 0, "requests": 3} == told(seen)
+
+    anyio.run(main, backend=backend)
+
+
+@contextlib.asynccontextmanager
+async def _other(limiter: Any) -> AsyncGenerator[None]:
+    """Borrow for somebody else: a task gets one token of a limiter only."""
+    borrower = object()
+    await limiter.acquire_on_behalf_of(borrower)
+    yield
+    limiter.release_on_behalf_of(borrower)
+
+
+@each_limiter
+def test_what_a_limiter_is(name: str) -> None:
+    """An instrumented limiter is the same object, of a class that is named and made like its own."""
+    make, backend = LIMITERS[name]
+
+    async def main() -> None:
+        limiter = make()
+        kind = cast("Any", type)(limiter)
+        plain = {*dir(limiter), "__slots__"}
+        assert otel_llm.instrument_queue(limiter, model="m") is limiter
+        first = cast("Any", type)(limiter)
+        assert otel_llm.instrument_queue(limiter, model="n") is limiter
+        assert first is type(limiter)
+        assert isinstance(limiter, kind)
+        assert (kind.__name__, kind.__qualname__, kind.__module__, kind.__doc__) == (
+            first.__name__,
+            first.__qualname__,
+            first.__module__,
+            first.__doc__,
+        )
+        assert plain == {*dir(limiter), "__slots__"}
+        assert inspect.iscoroutinefunction(limiter.acquire)
+        assert inspect.signature(limiter.acquire) == inspect.signature(make().acquire)
+        seen = weakref.ref(limiter)
+        del limiter
+        assert seen() is None, "freed without the collector"
+
+    gc.disable()
+    try:
+        anyio.run(main, backend=backend)
+    finally:
+        gc.enable()
+
+
+async def test_bounded_semaphore(seen: Seen) -> None:
+    """What a limiter raises goes on as it is, and counts as nothing."""
+    limiter = otel_llm.instrument_queue(asyncio.BoundedSemaphore(1))
+    with pytest.raises(ValueError, match="released too many times"):
+        limiter.release()
+
+    assert {} == told(seen)
+
+
+async def test_more_given_than_taken(seen: Seen) -> None:
+    """A semaphore may be given more than was taken from it; nobody is less than nobody at work."""
+    limiter = otel_llm.instrument_queue(asyncio.Semaphore(0))
+    limiter.release()
+    async with limiter:
+        pass
+
+    assert {"size": 0, "wait": 1, "workers": 0, "requests": 1} == told(seen)
+
+
+# limiters of threads
+
+
+def test_threading_semaphore(seen: Seen) -> None:
+    """A semaphore of threads: with, without and with too little waiting."""
+    limiter = otel_llm.instrument_queue(threading.Semaphore(1), model="m", priority="high")
+    with limiter:
+        assert {"size": 0, "wait": 1, "workers": 1, "requests": 1} == told(seen)
+        assert False is limiter.acquire(blocking=False)
+        assert False is limiter.acquire(timeout=0.01)
+
+        def wait() -> None:
+            with limiter:
+                pass
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        eventually({"size": 1, "wait": 1, "workers": 1, "requests": 4, "rejected": 2}, seen)
+    waiting.join()
+    limiter.acquire()
+    limiter.release(3)
+
+    assert {"size": 0, "wait": 3, "workers": 0, "requests": 5, "rejected": 2} == told(seen)
+    assert {'tinyllm_queue_requests_total{priority="high"}': 5, "tinyllm_queue_requests_rejected_total": 2} == rows(
+        "tinyllm", "tinyllm_queue_requests"
+    )
+    assert {'llm_queue_size{model="m"}': 0} == rows("local_llm", "llm_queue_size")
+
+
+def test_a_class_of_ones_own(seen: Seen) -> None:
+    """A subclass whose `with` statement goes by its own methods is counted once."""
+
+    class Mine(threading.Semaphore):
+        def __enter__(self) -> bool:  # type: ignore[override]
+            return self.acquire()
+
+        def acquire(self, *args: Any, **kwargs: Any) -> bool:
+            return super().acquire(*args, **kwargs)
+
+    limiter = otel_llm.instrument_queue(Mine(1))
+    with limiter:
+        assert {"size": 0, "wait": 1, "workers": 1, "requests": 1} == told(seen)
+
+    assert {"size": 0, "wait": 1, "workers": 0, "requests": 1} == told(seen)
+
+
+def test_many_threads(seen: Seen) -> None:
+    """With many threads at once nobody is lost, and nobody stays."""
+    limiter = otel_llm.instrument_queue(threading.BoundedSemaphore(3))
+
+    def work() -> None:
+        for _ in range(100):
+            with limiter:
+                pass
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert {"size": 0, "wait": 800, "workers": 0, "requests": 800} == told(seen)
+
+
+def test_several_limiters(seen: Seen) -> None:
+    """What several limiters tell of the same model adds up."""
+    limiters = [otel_llm.instrument_queue(threading.Semaphore(1), model="m") for _ in range(2)]
+    for limiter in limiters:
+        limiter.acquire()
+
+    assert {"tinyllm_queue_active_workers": 2} == rows("tinyllm", "tinyllm_queue_active")
+    assert [2] == [point["value"] for point in seen.points("otel_llm.queue.workers")]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_forks(seen: Seen) -> None:
+    """Who waits and works in the parent does neither in a child, which counts its own."""
+    limiter = otel_llm.instrument_queue(threading.Semaphore(3))
+    otel_llm.set_queue_size("m", 5)
+    limiter.acquire()
+    limiter.acquire()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            signal.alarm(10)
+            limiter.release()
+            with limiter:
+                inside = rows("tinyllm", "tinyllm_queue_active")
+            limiter.release()
+            after = rows("tinyllm", "tinyllm_queue_active", "tinyllm_queue_size")
+            right = {"tinyllm_queue_active_workers": 0, 'tinyllm_queue_size{priority="normal"}': 0}
+            code = 0 if (1, right) == (*inside.values(), after) else 2
+        finally:
+            os._exit(code)
+
+    assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert {"size": 5, "wait": 2, "workers": 2, "requests": 2} == told(seen)
+
+
+# executors
+
+
+def square(number: int) -> int:
+    """Return the square; for another process."""
+    return number * number
+
+
+def fail() -> None:
+    """Fail; in another process."""
+    raise LookupError("in the pool")
+
+
+def _threads() -> Executor:
+    return ThreadPoolExecutor(1)
+
+
+def _processes() -> Executor:
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+
+
+@pytest.mark.parametrize("make", [_threads, _processes])
+def test_executors(make: Callable[[], Executor], seen: Seen) -> None:
+    """What is submitted waits, is at work and is done; results and exceptions are the same."""
+    pool = otel_llm.instrument_queue(make(), model="m")
+    with pool:
+        assert [0, 1, 4, 9] == list(pool.map(square, range(4)))
+        assert 25 == pool.submit(square, number=5).result()
+        with pytest.raises(LookupError, match="in the pool"):
+            pool.submit(fail).result()
+    eventually({"size": 0, "wait": 6, "workers": 0, "requests": 6}, seen)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.submit(square, 1)
+
+    assert {"size": 0, "wait": 6, "workers": 0, "requests": 7, "rejected": 1} == told(seen)
+
+
+def test_threads_of_a_pool(seen: Seen) -> None:
+    """Work that waits is seen, and work that is cancelled before it began is gone from the queue, and never ran."""
+    let_go = threading.Event()
+    with otel_llm.instrument_queue(ThreadPoolExecutor(1)) as pool:
+        first = pool.submit(let_go.wait, 10)
+        others = [pool.submit(square, number) for number in range(3)]
+        eventually({"size": 3, "wait": 1, "workers": 1, "requests": 4}, seen)
+        assert isinstance(first, Future)
+        assert "Future" == type(first).__name__
+        assert others[0].cancel()
+        assert {"size": 2, "wait": 1, "workers": 1, "requests": 4} == told(seen)
+        let_go.set()
+    assert [True, False, False] == [other.cancelled() for other in others]
+    with pytest.raises(CancelledError):
+        others[0].result()
+
+    eventually({"size": 0, "wait": 3, "workers": 0, "requests": 4}, seen)
+
+
+async def test_run_in_executor(seen: Seen) -> None:
+    """An event loop uses an instrumented pool as any other."""
+    with otel_llm.instrument_queue(ThreadPoolExecutor(2)) as pool:
+        loop = asyncio.get_running_loop()
+        assert [1, 4] == await asyncio.gather(*[loop.run_in_executor(pool, square, number) for number in (1, 2)])
+
+    eventually({"size": 0, "wait": 2, "workers": 0, "requests": 2}, seen)
+
+
+def test_pools_are_freed() -> None:
+    """A pool that is dropped stops its threads, as without us."""
+    gc.disable()
+    try:
+        pool = otel_llm.instrument_queue(ThreadPoolExecutor(1))
+        (thread,) = [pool.submit(threading.current_thread).result()]
+        seen = weakref.ref(pool)
+        del pool
+        thread.join(10)
+        assert seen() is None
+        assert not thread.is_alive()
+    finally:
+        gc.enable()
+
+
+# queues
+
+
+@pytest.mark.parametrize("kind", [queue.Queue, queue.LifoQueue, queue.PriorityQueue])
+def test_queues(kind: type[queue.Queue[int]], seen: Seen) -> None:
+    """What is in a queue waits; what is taken out has waited; what does not fit was turned away."""
+    own = otel_llm.instrument_queue(kind(2))
+    own.put(2)
+    own.put_nowait(1)
+    with pytest.raises(queue.Full):
+        own.put_nowait(3)
+    with pytest.raises(queue.Full):
+        own.put(3, timeout=0.01)
+    assert {"size": 2, "requests": 4, "rejected": 2} == told(seen)
+    assert {1, 2} == {own.get(), own.get_nowait()}
+    with pytest.raises(queue.Empty):
+        own.get_nowait()
+
+    assert {"size": 0, "wait": 2, "requests": 4, "rejected": 2} == told(seen)
+
+
+async def test_asyncio_queue(seen: Seen) -> None:
+    """The same with a queue of coroutines, where a put that waits for room is not turned away."""
+    own = otel_llm.instrument_queue(asyncio.Queue[int](1))
+    own.put_nowait(1)
+    waiting = asyncio.ensure_future(own.put(2))
+    await asyncio.sleep(0)
+    with pytest.raises(asyncio.QueueFull):
+        own.put_nowait(3)
+    assert {"size": 1, "requests": 2, "rejected": 1} == told(seen)
+    assert [1, 2] == [await own.get(), await own.get()]
+    await waiting
+
+    assert {"size": 0, "wait": 2, "requests": 3, "rejected": 1} == told(seen)
+
+
+# turned on and off
+
+
+async def test_turned_off_and_on() -> None:
+    """A limiter is silent where nothing is on, goes on working, and tells again when we come back."""
+    limiter = otel_llm.instrument_queue(asyncio.Semaphore(2))
+    async with limiter:
+        with capture() as seen:
+            assert {} == told(seen)
+            await limiter.acquire()
+            assert {"size": 0, "wait": 1, "workers": 1, "requests": 1} == told(seen)
+            otel_llm.uninstrument()
+            limiter.release()
+            async with limiter:
+                pass
+    assert 2 == limiter._value
