@@ -125,7 +125,11 @@ def _tell_of_natives(registry: CollectorRegistry) -> None:
 def own_families() -> list[Family]:
     """Return what the readers of this process show of our own metrics, which is what workers share."""
     registry = _registry()
-    return [] if registry is None else families_of(registry)
+    if registry is None:
+        return []
+    if multiprocess.shared() is not None:
+        _tell_of_natives(registry)
+    return families_of(registry)
 
 
 def state() -> State:
