@@ -84,8 +84,8 @@ def test_a_thread_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     with otel_llm.instrument(serve=False):
         thread = threading.Thread()
         start = "_start_joinable_thread" if hasattr(threading, "_start_joinable_thread") else "_start_new_thread"
-        with monkeypatch.context() as patch, otel_llm.labels(user="ada"), pytest.raises(RuntimeError, match="can't"):
-            patch.setattr(threading, start, refused)
+        monkeypatch.setattr(threading, start, refused)
+        with otel_llm.labels(user="ada"), pytest.raises(RuntimeError, match="can't"):
             thread.start()
         assert "run" not in vars(thread)
 
