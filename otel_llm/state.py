@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from otel_llm.errors import Failure
 
+T = TypeVar("T")
+
+LONGEST = 1024
+"""Characters of a value that tells series apart; what is longer tells nobody anything, and would swell pages."""
 OVERFLOW_VALUE = "_overflow"
 """What every label says of what is beyond the cap."""
 
@@ -91,6 +95,11 @@ class Columns(NamedTuple):
         }
         labels = self.labels | other.labels
         return Columns(bounds, labels, (self.failure_labels | other.failure_labels) - labels)
+
+
+def short(value: T) -> T:
+    """Return a value as series have it: a text at most `LONGEST` characters long."""
+    return value[:LONGEST] if isinstance(value, str) and len(value) > LONGEST else value  # type: ignore[return-value]
 
 
 def beyond(failed: Failure | None, extra: tuple[tuple[str, str], ...]) -> Facts:

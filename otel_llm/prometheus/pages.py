@@ -105,7 +105,8 @@ def canonical() -> Families:
             return page(registry)
         _tell_of_natives(registry)
         return [*shared.families()]
-    if serving.switched_off or (serving.shown is not None and sdk.built_here(serving.shown.meter_provider)):
+    provider = None if serving.shown is None else serving.shown.meter_provider
+    if serving.switched_off or (provider is not None and sdk.built_here(provider)):
         return []
     return [*bridge.translate(load(serving.CANONICAL), state())]
 

@@ -21,6 +21,7 @@ from otel_llm.ledger import OVERFLOW, Key, Ledger, Row
 from otel_llm.overdue import settle
 from otel_llm.prometheus import shortcut
 from otel_llm.prometheus.shortcut import Observations
+from otel_llm.state import short
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv import metrics
 from otel_llm_semconv.metrics import Metric
@@ -62,7 +63,7 @@ class Family:
         attributes: dict[str, AttributeValue] = {}
         for name, value in zip(self._names, key, strict=False):
             if isinstance(value, (str, int)):
-                attributes[name] = value
+                attributes[name] = short(value)
         self._attributes[key] = attributes
         return attributes
 

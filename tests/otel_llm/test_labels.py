@@ -181,7 +181,7 @@ def test_labels_decorate_a_function() -> None:
 async def test_labels_decorate_coroutine_functions(decorator: Any) -> None:
     """What a coroutine does is in the block, and what its task does meanwhile is not."""
 
-    @decorator
+    @decorator  # type: ignore[untyped-decorator]  # it is one of two
     async def ask(times: int) -> int:
         await asyncio.sleep(0)
         await asyncio.to_thread(_ask)

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 from otel_llm.prometheus.dialects.grammar import LAST, PRESENT, PROCESS, SEEN, Dialect, FamilySpec
 from otel_llm.prometheus.dialects.labels import SUCCESS, Label, Process, constant, known
 from otel_llm.prometheus.families import INFINITY, Family, Histogram, Series, escaped
-from otel_llm.state import Facts, State, Totals
+from otel_llm.state import Facts, State, Totals, short
 
 logger = logging.getLogger("otel_llm")
 
@@ -171,14 +171,10 @@ def _place(each: list[T], item: T) -> int:
     return each.index(item)
 
 
-_LONGEST = 1024
-"""Characters of a label's value; what is longer tells nobody anything, and would cost the page its size."""
-
-
 def _printed(name: str, value: str | None) -> str | None:
     if value is None:
         return None
-    value = value[:_LONGEST]
+    value = short(value)
     try:
         value.encode()
     except UnicodeEncodeError:  # one lone surrogate would cost the whole page
