@@ -335,6 +335,7 @@ def test_ipv6() -> None:
         ({"certfile": 3}, TypeError, "certfile must be a path, not int"),
     ],
 )
+@pytest.mark.usefixtures("unset")
 def test_wrong_places(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     """What cannot be served is one error that names the setting, and what is wrong with it."""
     start: Any = otel_llm.instrument if "serve" in arguments else serve_metrics

@@ -333,7 +333,10 @@ class Shared:
             self._quiet.wait(timeout)
             return
         with selectors.DefaultSelector() as selector:
-            selector.register(listener, selectors.EVENT_READ)
+            try:
+                selector.register(listener, selectors.EVENT_READ)
+            except ValueError:  # it was closed meanwhile
+                return
             if not selector.select(timeout):
                 return
         asking: list[socket.socket] = []

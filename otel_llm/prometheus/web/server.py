@@ -289,8 +289,7 @@ def address(serve: str | None, environ: Mapping[str, str] = os.environ) -> tuple
     else:
         source = "serve"
         host, _, written = serve.rpartition(":")
-        bracketed = host.startswith("[") and host.endswith("]")
-        if ":" in host and not bracketed:
+        if host.endswith(":"):  # an address alone, whose end would be taken for a port
             raise ValueError(f'serve={serve!r}: expected "host:port", with an IPv6 address in brackets')
         host = host.strip("[]") or DEFAULT_HOST
     if not (written.isdecimal() and int(written) <= 65535):
