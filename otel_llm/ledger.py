@@ -24,7 +24,7 @@ from opentelemetry.util.types import AttributeValue
 from otel_llm.call import Call
 from otel_llm.errors import Failure, failure
 from otel_llm.measures import Measures
-from otel_llm.state import Columns, Facts, State, Totals, beyond, rebucketed
+from otel_llm.state import Columns, Facts, State, Totals, beyond, rebucketed, short
 from otel_llm.wire.headers import rate_limits
 
 Key: TypeAlias = tuple[object, ...]
@@ -359,7 +359,7 @@ class Ledger:
                 lane.folded = Track(lane, beyond(None, ()))
             return lane.folded
         facts: Any = (operation, provider, model, None, address, port, base_url, endpoint, image, labels or ())
-        return self._tracks.setdefault(key, Track(lane, Facts(*facts) if runs_model else None))
+        return self._tracks.setdefault(key, Track(lane, Facts(*map(short, facts)) if runs_model else None))
 
     def _new_lane(self, key: Key) -> Lane:
         if len(self.lanes) >= self.max_series:
@@ -397,12 +397,12 @@ class Ledger:
         return Facts(
             call.operation,
             call.provider,
-            call.request_model,
-            call.response_model,
-            call.server_address,
+            short(call.request_model),
+            short(call.response_model),
+            short(call.server_address),
             call.server_port,
-            call.base_url,
-            call.endpoint,
+            short(call.base_url),
+            short(call.endpoint),
             call.image,
             tuple(sorted({*labels, *extra})) if extra else labels,
             failed,

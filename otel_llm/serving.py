@@ -48,6 +48,8 @@ switched_off = False
 """Whether the environment switched OpenTelemetry off, so that there is nothing to show."""
 _included: dict[Dialect, None] = {}
 """Dialects that are shown elsewhere than on a page."""
+_asked_for = False
+"""Whether somebody has asked for a page, or made what shows one."""
 _page: Page | None = None
 """The page that `instrument()` serves; closed by `uninstrument()`."""
 
@@ -76,6 +78,7 @@ def expect(settings: Settings) -> None:
 def include(dialect: Dialect) -> None:
     """Have the ledger count for a dialect that no page shows, from now on."""
     _included[dialect] = None
+    ask()
     if shown is not None:
         shown.ledger.keep(columns(shown.settings, shown.meter_provider))
 
@@ -88,7 +91,15 @@ def begin(ledger: Ledger, settings: Settings, meter_provider: Any) -> None:
     on = True
     shown = Shown(ledger, settings, meter_provider)
     multiprocess.start(settings.multiproc_dir, state=_state, families=_families, max_series=settings.max_series)
-    if settings.dialects or sdk.prometheus_readers(meter_provider):
+    if _asked_for or settings.dialects or sdk.prometheus_readers(meter_provider):
+        ask()
+
+
+def ask() -> None:
+    """See what other instrumentations record from now on, since somebody wants a page of it."""
+    global _asked_for
+    _asked_for = True
+    if shown is not None:
         from otel_llm.prometheus import pages
 
         pages.foreign_reader(shown)

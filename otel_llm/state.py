@@ -8,10 +8,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from operator import add
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from otel_llm.errors import Failure
 
+T = TypeVar("T")
+
+LONGEST = 1024
+"""Characters of a value that tells series apart; what is longer tells nobody anything, and would swell pages."""
 OVERFLOW_VALUE = "_overflow"
 """What every label says of what is beyond the cap."""
 
@@ -143,6 +147,11 @@ class Columns(NamedTuple):
             for name in {**self.told_labels, **other.told_labels}
         }
         return Columns(bounds, labels, failure_labels, told_labels)
+
+
+def short(value: T) -> T:
+    """Return a value as series have it: a text at most `LONGEST` characters long."""
+    return value[:LONGEST] if isinstance(value, str) and len(value) > LONGEST else value  # type: ignore[return-value]
 
 
 def beyond(failed: Failure | None, extra: tuple[tuple[str, str], ...]) -> Facts:

@@ -14,13 +14,12 @@ from opentelemetry.trace import ProxyTracerProvider
 from otel_llm import faults, overdue
 from otel_llm.audience import is_proxy, no_points, no_spans, nothing_set
 from otel_llm.call import Call
-from otel_llm.config import Capture, Content, Settings
+from otel_llm.config import CallHook, Capture, Content, Settings
 from otel_llm.context import ATTRIBUTES_KEY, BLOCK_KEY, current_context, labels_of
 from otel_llm.errors import error_message, error_type
 from otel_llm.ledger import Ledger
 from otel_llm.sinks.metrics import Metrics
 from otel_llm.sinks.spans import Spans
-from otel_llm.wire.fields import count, number
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -203,13 +202,7 @@ class Telemetry:
         if self.captures_content and self.settings.content_hook is not None:
             self._redact(call)
         if self.settings.call_hook is not None:
-            started_at = call.started_at
-            try:
-                self.settings.call_hook(call)
-            except Exception:
-                faults.fault("call_hook")
-            call.started_at = started_at
-            _put_right(call)
+            _let_look(call, self.settings.call_hook)
 
     def _redact(self, call: Call) -> None:
         """Let the user's hook change the content; where it fails, nothing of the content is kept."""
@@ -228,17 +221,30 @@ class Telemetry:
         call.input_messages, call.output_messages, call.system_instructions, call.tool_definitions = kept or Content()
 
 
-_NUMBERS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+_SHARED = ("labels", "modality_tokens", "server_times")
+"""Mappings of a call that others may have, too."""
+_CONTENT = ("input_messages", "output_messages", "system_instructions", "tool_definitions")
 
 
-def _put_right(call: Call) -> None:
-    """Take what a hook has written for unknown where it is no number that can be added up: that would stay for ever."""
-    for name in _NUMBERS:
-        if name in call.__dict__ and count(call.__dict__[name]) is None:
-            setattr(call, name, None)
-    ended_at = number(call.ended_at)
-    if ended_at is None or not call.started_at <= ended_at < float("inf"):
-        call.ended_at = call.started_at
+def _let_look(call: Call, hook: CallHook) -> None:
+    """Have the user's hook look at a call; what it writes is undone, but for span attributes, content and a drop."""
+    before = dict(call.__dict__)
+    for name in _SHARED:
+        if before.get(name):
+            setattr(call, name, dict(before[name]))
+    try:
+        hook(call)
+    except Exception:
+        faults.fault("call_hook")
+    after = dict(call.__dict__)
+    call.__dict__.clear()
+    call.__dict__.update(before)
+    if isinstance(after.get("attributes"), dict):
+        call.attributes = after["attributes"]
+    for name in _CONTENT:
+        if after.get(name) is None or isinstance(after[name], list):
+            setattr(call, name, after.get(name))
+    call.dropped = after.get("dropped") is True
 
 
 def suppressed(context: Context) -> bool:

@@ -47,7 +47,13 @@ def _start(start: Callable[..., Any]) -> Callable[..., Any]:
         context = current_context.get()
         if context and _patches.active:
             _run_in(self, context)
-        start(self)
+        try:
+            start(self)
+        except BaseException:
+            # It may be started again elsewhere.
+            if getattr(self.__dict__.get("run"), "__module__", None) == __name__:
+                self.__dict__.pop("run", None)
+            raise
 
     return start_with_context
 

@@ -110,7 +110,8 @@ def canonical() -> Families:
             return page(registry)
         _tell_of_natives(registry)
         return [*shared.families()]
-    if serving.switched_off or (serving.shown is not None and sdk.built_here(serving.shown.meter_provider)):
+    provider = None if serving.shown is None else serving.shown.meter_provider
+    if serving.switched_off or (provider is not None and sdk.built_here(provider)):
         return []
     return [*bridge.translate(load(serving.CANONICAL), state())]
 
@@ -130,7 +131,11 @@ def _tell_of_natives(registry: CollectorRegistry) -> None:
 def own_families() -> list[Family]:
     """Return what the readers of this process show of our own metrics, which is what workers share."""
     registry = _registry()
-    return [] if registry is None else families_of(registry)
+    if registry is None:
+        return []
+    if multiprocess.shared() is not None:
+        _tell_of_natives(registry)
+    return families_of(registry)
 
 
 def state() -> State:

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from threading import RLock
+from threading import RLock, get_ident
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -25,6 +25,8 @@ from otel_llm.prometheus.web.server import Page, address, start
 
 logger = logging.getLogger("otel_llm")
 
+_PATIENCE = 2.0
+"""Seconds that a fork waits for those who collect."""
 _OF_PROCESS = ("process_", "python_")
 
 
@@ -246,11 +248,27 @@ class AutoPrometheusReader(PrometheusReader):
             self._page = None
 
 
+_held: dict[int, list[Any]] = {}
+"""Locks of those who are about to fork, by thread."""
+
+
+def _hold_locks() -> None:
+    """Let nobody collect while a thread forks: the child would find a lock of the SDK taken, and a call would hang."""
+    locks = [shared.lock for shared in list(_shared.values())]
+    _held[get_ident()] = [lock for lock in locks if lock.acquire(timeout=_PATIENCE)]
+
+
+def _let_go() -> None:
+    for lock in _held.pop(get_ident(), ()):
+        lock.release()
+
+
 def _renew_locks() -> None:
     """Forget who held the locks: in a forked child, that thread is not there to let go of them."""
+    _held.clear()
     for shared in list(_shared.values()):
         shared.lock = RLock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)
+    os.register_at_fork(before=_hold_locks, after_in_parent=_let_go, after_in_child=_renew_locks)

@@ -79,7 +79,10 @@ class Format(NamedTuple):
 
 def choose(accept: str) -> Format:
     """Return the format for an ``Accept`` header, as `prometheus_client` chooses it: the first one that it knows."""
-    encode, content_type = choose_encoder(accept)
+    try:
+        encode, content_type = choose_encoder(accept)
+    except (ValueError, TypeError):  # of a version that is no number
+        encode, content_type = choose_encoder("")
     return Format(content_type, encode)
 
 

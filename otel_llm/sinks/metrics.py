@@ -22,7 +22,7 @@ from otel_llm.measures import key_of
 from otel_llm.overdue import settle
 from otel_llm.prometheus import shortcut
 from otel_llm.prometheus.shortcut import Observations
-from otel_llm.state import Facts
+from otel_llm.state import Facts, short
 from otel_llm.wire.fields import LARGEST
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv import measures, metrics
@@ -66,7 +66,7 @@ class Family:
         attributes: dict[str, AttributeValue] = {}
         for name, value in zip(self._names, key, strict=False):
             if isinstance(value, (str, int)):
-                attributes[name] = value
+                attributes[name] = short(value)
         self._attributes[key] = attributes
         return attributes
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import enum
+import gc
 import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as openmetrics_families,  # pyright: ignore[reportUnknownVariableType]
@@ -15,10 +17,11 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families
 
 import otel_llm
-from otel_llm import runtime, sdk
+from otel_llm import runtime, sdk, serving
 from otel_llm.call import Call
 from otel_llm.prometheus import pages
 from otel_llm.prometheus.dialects import load, shipped
+from otel_llm.prometheus.multiprocess.snapshot import encode_state
 from otel_llm.testing import capture
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -184,26 +187,58 @@ def test_string_enums_are_their_values() -> None:
 
 def test_values_have_an_end() -> None:
     """A label of a megabyte is cut on the page."""
-    with capture():
+    with capture(serve="127.0.0.1:0") as seen:
         _count("m" * 2**20, task_type="t" * 2**20)
 
         assert len(otel_llm.generate_latest("aegis")) < 100_000
+        assert 1024 < len(otel_llm.generate_latest("genai")) < 500_000
+        for reader in sdk.prometheus_readers(seen.meter_provider):
+            reader.shutdown()
 
 
-@pytest.mark.parametrize("ended_at", [float("nan"), float("inf"), -1.0, None, "late", 10**400])
-def test_a_hook_cannot_spoil_a_page(ended_at: Any) -> None:
-    """Numbers that a hook has written and that cannot be added up are unknown, and the call and the page go on."""
+def test_a_provider_that_is_gone() -> None:
+    """The canonical page goes on when nobody keeps the meter provider that was used."""
+    provider = MeterProvider(shutdown_on_exit=False)
+    with capture(meter_provider=provider):
+        _count("m")
+    del provider
+    gc.collect()
+    assert otel_llm.generate_latest("genai")
+
+
+class _Bad:
+    """Raises whatever is asked of it."""
+
+    def _raise(self, *_: object) -> Any:
+        raise RuntimeError("injected")
+
+    __eq__ = __hash__ = __bool__ = __str__ = __repr__ = __len__ = _raise
+
+
+@pytest.mark.parametrize("written", [None, float("nan"), -1.0, 10**400, "late", "\ud800", b"b", {"a": 1}, _Bad()])
+def test_a_hook_cannot_spoil_a_page(written: Any) -> None:
+    """Whatever a hook writes onto a call, the call counts as it was, and the workers can share it."""
 
     def spoil(call: Call) -> None:
-        call.input_tokens, call.output_tokens, call.ended_at = 10**400, -5, ended_at
-        call.started_at = ended_at
+        for name in Call.__annotations__:
+            if name != "dropped":
+                setattr(call, name, written)
 
-    with capture(call_hook=spoil):
-        _count("m")
-        page = otel_llm.generate_latest("tinyllm").decode()
+    pages: list[str] = []
+    for hook in (None, spoil):
+        with capture(call_hook=hook):
+            _count("m")
+            pages += [otel_llm.generate_latest(name).decode() for name in ("tinyllm", "aegis", "genai")]
+            assert serving.shown is not None
+            encode_state(serving.shown.ledger.state({}, ""))
 
-    assert 'tinyllm_requests_total{graph="unknown",model="m",request_type="generate"} 1.0' in page
-    assert "tinyllm_tokens_input_total{" not in page
+    assert _without_times(pages[:3]) == _without_times(pages[3:])
+    assert 'tinyllm_requests_total{graph="unknown",model="m",request_type="generate"} 1.0' in pages[3]
+
+
+def _without_times(pages: list[str]) -> list[list[str]]:
+    times = ("_seconds_bucket", "_seconds_sum", "_created")
+    return [[line for line in page.splitlines() if not line.partition("{")[0].endswith(times)] for page in pages]
 
 
 def test_names_of_native_metrics(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:

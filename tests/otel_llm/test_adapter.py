@@ -22,10 +22,11 @@ from opentelemetry.sdk.metrics.view import (
     ExponentialBucketHistogramAggregation,
     View,
 )
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.util.types import AttributeValue
 
 import otel_llm
-from otel_llm import faults, runtime
+from otel_llm import faults, runtime, serving
 from otel_llm.call import Call
 from otel_llm.ledger import Ledger
 from otel_llm.prometheus.foreign.adapter import ForeignReader, is_patched
@@ -699,6 +700,20 @@ def test_fork(others: Others) -> None:
     done.set()
     holder.join()
     assert 2 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_who_mounts_a_page_wants_to_see_them(monkeypatch: pytest.MonkeyPatch, before: bool) -> None:
+    """With a provider of one's own, points are seen from when an application with the pages is made."""
+    monkeypatch.setattr(serving, "_asked_for", False)
+    provider = MeterProvider()
+    if before:
+        otel_llm.make_wsgi_app()
+    otel_llm.instrument(meter_provider=provider, tracer_provider=TracerProvider())
+    if not before:
+        otel_llm.make_wsgi_app()
+    provider.get_meter(BOTOCORE).create_histogram(DURATION, "s").record(0.5, CLAUDE)
+    assert b'llm_requests_total{backend="aws.bedrock"' in otel_llm.generate_latest("llmbackend")
 
 
 def test_instruments_are_histograms_of_the_sdk(others: Others) -> None:

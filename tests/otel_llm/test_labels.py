@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from types import ModuleType
@@ -73,6 +73,21 @@ def test_labels_follow_into_every_kind_of_thread() -> None:
                 thread.join()
         assert [{"graph": "a"}] * 3 == _labels(seen)
         assert [False] * 3 == ["run" in vars(thread) for thread in kinds]
+
+
+def test_a_thread_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are too many threads, nothing is left on the one that did not start, which may start elsewhere."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with otel_llm.instrument(serve=False):
+        thread = threading.Thread()
+        start = "_start_joinable_thread" if hasattr(threading, "_start_joinable_thread") else "_start_new_thread"
+        monkeypatch.setattr(threading, start, refused)
+        with otel_llm.labels(user="ada"), pytest.raises(RuntimeError, match="can't"):
+            thread.start()
+        assert "run" not in vars(thread)
 
 
 def test_a_pool_has_no_context_of_its_own() -> None:
@@ -160,6 +175,96 @@ def test_labels_decorate_a_function() -> None:
         ask()
         _ask()
         assert [{"graph": "a"}, {"graph": "a"}, {}] == _labels(seen)
+
+
+@pytest.mark.parametrize("decorator", [otel_llm.labels(graph="a"), otel_llm.attributes({"otel_llm.label.graph": "a"})])
+async def test_labels_decorate_coroutine_functions(decorator: Any) -> None:
+    """What a coroutine does is in the block, and what its task does meanwhile is not."""
+
+    @decorator  # type: ignore[untyped-decorator]  # it is one of two
+    async def ask(times: int) -> int:
+        await asyncio.sleep(0)
+        await asyncio.to_thread(_ask)
+        return times + 1
+
+    with capture() as seen:
+        assert 2 == await ask(1)
+        _ask()
+        assert [{"graph": "a"}, {}] == _labels(seen)
+
+
+def test_labels_decorate_a_generator() -> None:
+    """Its steps are in the block, and what the caller does between them is not; it is driven as any generator."""
+    closed: list[str] = []
+
+    @otel_llm.labels(graph="a")
+    def items(first: str) -> Generator[str, str, str]:
+        try:
+            _ask()
+            given = yield first
+            _ask()
+            try:
+                yield given
+            except KeyError as error:
+                yield str(error)
+            return "done"
+        finally:
+            closed.append(first)
+
+    with capture() as seen:
+        steps = items("one")
+        assert "one" == next(steps)
+        _ask()
+        assert "two" == steps.send("two")
+        assert "'three'" == steps.throw(KeyError("three"))
+        with pytest.raises(StopIteration, match="done"):
+            next(steps)
+        left = items("left")
+        next(left)
+        left.close()
+        assert ["one", "left"] == closed
+        _ask()
+        assert [{"graph": "a"}, {}, {"graph": "a"}, {"graph": "a"}, {}] == _labels(seen)
+
+
+async def test_labels_decorate_an_async_generator() -> None:
+    """The same of an asynchronous generator, which several tasks may step."""
+    closed: list[str] = []
+
+    @otel_llm.labels(graph="a")
+    async def items(first: str) -> AsyncGenerator[str, str]:
+        try:
+            await asyncio.to_thread(_ask)
+            given = yield first
+            try:
+                yield given
+            except KeyError as error:
+                yield str(error)
+        finally:
+            await asyncio.sleep(0)
+            closed.append(first)
+
+    with capture() as seen:
+        steps = items("one")
+        assert "one" == await asyncio.create_task(anext(steps))
+        _ask()
+        assert "two" == await steps.asend("two")
+        assert "'three'" == await steps.athrow(KeyError("three"))
+        with pytest.raises(StopAsyncIteration):
+            await anext(steps)
+        left = items("left")
+        await anext(left)
+        await left.aclose()
+        assert ["one", "left"] == closed
+        _ask()
+        assert [{"graph": "a"}, {}, {"graph": "a"}, {}] == _labels(seen)
+
+
+def test_labels_decorate_nothing_else() -> None:
+    """What is no function is one clear error, where it is decorated."""
+    decorator: Any = otel_llm.labels(graph="a")
+    with pytest.raises(TypeError, match="expected a function to decorate, not int"):
+        decorator(3)
 
 
 def test_a_generator_closed_elsewhere_breaks_nothing() -> None:

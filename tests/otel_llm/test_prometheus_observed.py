@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -18,9 +21,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry
 
 import otel_llm
-from otel_llm import runtime
+from otel_llm import runtime, sdk
 from otel_llm.prometheus import PrometheusReader, shortcut, writer
 from otel_llm.prometheus.reader import page
+from otel_llm.testing import capture
 from otel_llm.testing.server import ScriptedServer, error
 from otel_llm_openai import OpenAIInstrumentor
 from otel_llm_semconv import SCHEMA_URL
@@ -394,6 +398,33 @@ def test_flushed(server: ScriptedServer) -> None:
     expected = _page(own.registry)
     own.provider.force_flush()
     assert expected == _page(own.registry)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_in_the_midst_of_a_scrape(server: ScriptedServer) -> None:
+    """A child that is forked while another thread collects finds no lock taken: its calls and its page go on."""
+    asked = threading.Event()
+
+    def slow(options: CallbackOptions) -> list[Observation]:
+        asked.set()
+        time.sleep(0.3)
+        return [Observation(1)]
+
+    with capture(serve="127.0.0.1:0") as seen:
+        seen.meter_provider.get_meter("shop").create_observable_gauge("slow", [slow])
+        scrape = threading.Thread(target=otel_llm.generate_latest)
+        scrape.start()
+        asked.wait()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)
+            client(server).chat.completions.create(model="gpt-5", messages=ASK)
+            os._exit(0 if otel_llm.generate_latest() else 1)
+        scrape.join()
+        assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        for reader in sdk.prometheus_readers(seen.meter_provider):
+            reader.shutdown()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

@@ -170,6 +170,11 @@ def without_times(page: bytes) -> list[bytes]:
     return [line for line in page.splitlines() if b"gc" not in line]
 
 
+def test_a_version_that_is_none() -> None:
+    """Who accepts a version that is no number gets the text format."""
+    assert writer.TEXT.content_type == writer.choose("application/openmetrics-text;version=x").content_type
+
+
 @pytest.mark.parametrize("accept", ACCEPTS)
 @pytest.mark.parametrize("target_info", [None, {"of": "the registry"}])
 def test_native_metrics_on_the_same_page(accept: str, target_info: dict[str, str] | None) -> None:

@@ -129,9 +129,11 @@ def _command(kind: str, workers: int, arguments: tuple[str, ...]) -> list[str]:
         return [sys.executable, *uvicorn, *arguments, "app:asgi"]
     if kind == "gunicorn with uvicorn":
         return [sys.executable, *gunicorn, "-k", "uvicorn_worker.UvicornWorker", *arguments, "app:asgi"]
+    start = str(Path(sys.executable).with_name("opentelemetry-instrument"))
     if kind == "zero-code":
-        start = str(Path(sys.executable).with_name("opentelemetry-instrument"))
         return [start, sys.executable, *gunicorn, *arguments, "app:wsgi"]
+    if kind == "zero-code uvicorn":
+        return [start, sys.executable, *uvicorn, *arguments, "app:asgi"]
     return [sys.executable, *gunicorn, *arguments, "app:wsgi"]
 
 

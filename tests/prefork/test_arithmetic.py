@@ -19,6 +19,7 @@ from otel_llm.prometheus.multiprocess.arithmetic import (
 )
 from otel_llm.prometheus.multiprocess.snapshot import Families, Snapshot, decode, encode
 from otel_llm.state import Facts, State, Totals
+from otel_llm_semconv.metrics import OTEL_LLM_CLIENT_ACTIVE
 
 BOUNDS = {"duration": (1.0, 2.0), "time_to_first_chunk": (0.5,)}
 EMPTY = State(BOUNDS, [], [], {"team": "a"}, "shop")
@@ -177,6 +178,13 @@ def test_one_target() -> None:
     ]
     (family,) = add_families(parts, 2000).families
     assert [Series('service_instance_id="0"', 1)] == family.series
+
+
+def test_in_flight_at_a_fork() -> None:
+    """A child has none of the calls that its parent was waiting for: nothing is taken off its own."""
+    name = f"shop_{OTEL_LLM_CLIENT_ACTIVE.name.replace('.', '_')}"
+    before, after = (Families([Family(name, "", "gauge", series=[Series("", value)])]) for value in (2, 1))
+    assert after.families == subtract_families(after, before).families
 
 
 def test_families_of_a_child() -> None:

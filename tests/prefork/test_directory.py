@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -155,6 +157,40 @@ def test_full_disk(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> Non
     assert [] == list(directory.path.glob("*.unfinished"))
     directory.compact(EMPTY, 2000)
     assert 1 == _sum(directory)
+
+
+@pytest.mark.parametrize("unreadable", ["1-1-b", "dead"])
+def test_no_descriptors_left(unreadable: str, directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be read for now is not taken for gone: neither is it removed, nor is a sum without it returned."""
+    directory.write("1-1-a", _counted(1))
+    directory.compact(EMPTY, 2000)
+    directory.write("1-1-b", _counted(2))
+    original = directories._open
+
+    def without(opened: int, name: str, mode: str) -> Any:
+        if name == f"{unreadable}.snapshot":
+            raise OSError(errno.EMFILE, "Too many open files")
+        return original(opened, name, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(directories, "_open", without)
+        for _ in range(2):
+            with pytest.raises(OSError, match="Too many"):
+                directory.compact(EMPTY, 2000)
+            with pytest.raises(OSError, match="Too many"):
+                _sum(directory)
+    assert 3 == _sum(directory)
+    directory.compact(EMPTY, 2000)
+    assert 3 == _sum(directory)
+
+
+def test_too_many_dead(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the dead have had is moved to no file that is too large to be read."""
+    for number in range(3):
+        directory.write(f"1-1-{number}", _counted(1))
+        monkeypatch.setattr(directories, "_LARGEST", len(_counted(1)) + 1)
+        directory.compact(EMPTY, 2000)
+        assert number + 1 == _sum(directory)
 
 
 def _hostile(facts: str = "", totals: str = "", bounds: str = "[1.0]", families: str = "[[],[],[]]") -> bytes:

@@ -136,6 +136,18 @@ def test_native_metrics(tmp_path: Path) -> None:
         server.scraped()
 
 
+@pytest.mark.parametrize("kind", ["zero-code", "zero-code uvicorn"])
+def test_the_server_itself_has_the_page(kind: str, tmp_path: Path) -> None:
+    """Without a change to the code the parent of the workers has the port; all that is told is what its page lacks."""
+    told = ["several workers: shop_orders"]
+    with deployed(kind, tmp_path, told=told, PREFORK_ZERO_CODE="1", PREFORK_NATIVE="1") as server:
+        workers = server.workers(2)
+        while {server.call() for _ in range(8)} != workers:
+            pass
+        time.sleep(LONG)
+        assert server.asked() == server.scraped()
+
+
 SIBLING = """
 import os, sys, otel_llm, openai
 handle = otel_llm.instrument(serve=sys.argv[1], dialects=("aegis",))

@@ -15,13 +15,13 @@ pytest.importorskip("gunicorn")
 pytest.importorskip("uvicorn")
 pytest.importorskip("uvicorn_worker")
 
-KINDS = ("gunicorn", "uvicorn", "gunicorn with uvicorn", "zero-code")
+KINDS = ("gunicorn", "uvicorn", "gunicorn with uvicorn", "zero-code", "zero-code uvicorn")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_sum(kind: str, tmp_path: Path) -> None:
     """Whichever worker is asked, on the port of the page or in the application, a page shows the calls of all."""
-    with deployed(kind, tmp_path, PREFORK_ZERO_CODE="1" if kind == "zero-code" else "") as server:
+    with deployed(kind, tmp_path, PREFORK_ZERO_CODE="1" if kind.startswith("zero-code") else "") as server:
         server.workers(2)
         assert {*[server.call() for _ in range(20)]} <= server.workers(2)
         assert [20.0] * 4 == [server.asked() for _ in range(4)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -9,7 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import openai
@@ -19,12 +23,15 @@ from prometheus_client.registry import Collector
 
 import otel_llm
 from otel_llm.prometheus import multiprocess
+from otel_llm.prometheus.families import INFINITY, Exemplar, Family, Histogram, Series
+from otel_llm.prometheus.multiprocess import Sources, processes
 from otel_llm.prometheus.multiprocess import directory as directories
-from otel_llm.prometheus.multiprocess import processes
+from otel_llm.prometheus.multiprocess.directory import Directory
+from otel_llm.prometheus.multiprocess.snapshot import decode, encode
 from otel_llm.prometheus.multiprocess.worker import Shared
 from otel_llm.prometheus.web.server import Page
 from otel_llm.state import Facts, State, Totals
-from otel_llm.testing.server import ScriptedServer
+from otel_llm.testing.server import Reply, ScriptedServer
 from tests.prefork.deployment import counted, eventually, free_port
 
 
@@ -242,6 +249,81 @@ def test_page_closed_while_it_waits(tmp_path: Path) -> None:
 def _listens(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.parametrize("value", [True, 1 << 1010, Decimal("1.5"), Fraction(1, 3)])
+def test_values_of_others(value: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever an application has put into its own metrics, all that its process has counted is shared."""
+    exemplars = {INFINITY: Exemplar("", value, 1.0)}
+    families = [
+        Family("a", "", "gauge", last=True, series=[Series("", value)]),
+        Family("b_total", "", "counter", series=[Series("", value)]),
+        Family("c", "", "histogram", series=[Series("", Histogram((INFINITY,), [1], value, exemplars))]),
+    ]
+    nothing = State({"duration": ()}, [], [], {}, "shop")
+    directory = Directory(tmp_path / "shared", "1-1", own=False)
+    one = Shared(directory, Sources(lambda: nothing, lambda: families))
+    other = Shared(directory, Sources(lambda: nothing, list))
+    one.write()
+    other.write()
+    assert one.families() == other.families()
+    assert [float(value)] * 2 == [each.series[0].value for each in other.families()[:2]]
+    assert not caplog.records
+
+
+def test_tokens_of_a_server_that_lies(server: ScriptedServer, tmp_path: Path) -> None:
+    """However large the sum of what servers tell gets, it is shared."""
+    otel_llm.instrument(serve=False, multiproc_dir=tmp_path / "shared")
+    usage = {"prompt_tokens": (1 << 63) - 1, "completion_tokens": 1, "total_tokens": 1}
+    for _ in range(3):
+        server.script(Reply(json={"object": "chat.completion", "model": "m", "choices": [], "usage": usage}))
+        _call(server)
+    cells = decode(encode(_shared().take())).state.cells
+    assert [3 * usage["prompt_tokens"]] == [totals.input_tokens for _, totals in cells]
+
+
+def test_no_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Where processes cannot ask each other, each reads what the other writes now and then, and takes over its port."""
+
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    class Refused(socket.socket):
+        bind = refused
+
+    monkeypatch.setattr(socket, "socket", Refused)
+    tried: list[bool] = []
+
+    def claim(last: bool) -> bool:
+        tried.append(last)
+        return True
+
+    cells = [(Facts("chat", "openai"), Totals(1, 0.0, [1]))]
+    nothing = State({"duration": ()}, [], cells, {}, "shop")
+    shared = Shared(Directory(tmp_path / "shared", "1-1", own=False), Sources(lambda: nothing, list))
+    shared.claims.append(claim)
+    shared.start()
+    try:
+        eventually(lambda: list((tmp_path / "shared").glob("*.snapshot")) != [] and tried == [False])
+    finally:
+        shared.close()
+    assert 1 == len([each for each in caplog.records if "not permitted" in each.getMessage()])
+
+
+def test_two_forks_at_once(server: ScriptedServer, tmp_path: Path) -> None:
+    """Each child knows what its parent had counted, though another thread's fork has ended in between."""
+    otel_llm.instrument(serve=False, multiproc_dir=tmp_path / "shared")
+    _call(server)
+    shared = _shared()
+    multiprocess._before_fork()
+    for hook in (multiprocess._before_fork, multiprocess._after_in_parent):
+        thread = Thread(target=hook)
+        thread.start()
+        thread.join()
+    child = shared.child()
+    assert child.before is not None
+    assert 1 == child.before.state.cells[0][1].calls
+    multiprocess._after_in_parent()
 
 
 def test_gauges(tmp_path: Path) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
+import otel_llm
 from otel_llm.prometheus.web import handler, listener
 from otel_llm.prometheus.web.answer import Site
 from otel_llm.prometheus.web.server import Page, serve_metrics
@@ -67,6 +70,14 @@ def test_one_connection_many_requests(page: Page) -> None:
             while received.count(b"/metrics  \n") < count:
                 received += connection.recv(1 << 16)
             assert count == received.count(b"Connection: keep-alive\r\n")
+
+
+@pytest.mark.parametrize("header", [b"Upgrade, Close", b"keep-alive\r\nConnection: close"])
+def test_who_wants_the_connection_closed(page: Page, header: bytes) -> None:
+    """Who says that this is the last request, among other things, is told so and finds the end."""
+    with connect(page) as connection:
+        connection.sendall(GET.replace(b"\r\n\r\n", b"\r\nConnection: %s\r\n\r\n" % header))
+        assert b"\r\nConnection: close\r\n" in all_of(connection)
 
 
 def test_a_body_that_nobody_reads(page: Page) -> None:
@@ -309,6 +320,27 @@ def test_ipv6() -> None:
     with serve_metrics("::1", 0) as page:
         assert page.url.startswith("http://[::1]:")
         assert 200 == ask(page)[0].status
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (
+            {"serve": "::1"},
+            ValueError,
+            re.escape("""serve='::1': expected "host:port", with an IPv6 address in brackets"""),
+        ),
+        ({"serve": "nohost.invalid:0"}, OSError, "host 'nohost.invalid': "),
+        ({"host": "nohost.invalid", "port": 0}, OSError, "host 'nohost.invalid': "),
+        ({"certfile": 3}, TypeError, "certfile must be a path, not int"),
+    ],
+)
+@pytest.mark.usefixtures("unset")
+def test_wrong_places(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    """What cannot be served is one error that names the setting, and what is wrong with it."""
+    start: Any = otel_llm.instrument if "serve" in arguments else serve_metrics
+    with pytest.raises(error, match=message):
+        start(**arguments)
 
 
 def test_no_descriptors_left(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:

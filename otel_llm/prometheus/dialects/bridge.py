@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 from otel_llm.prometheus.dialects.grammar import LAST, PRESENT, PROCESS, SEEN, Dialect, FamilySpec
 from otel_llm.prometheus.dialects.labels import SUCCESS, Label, Process, constant, known
 from otel_llm.prometheus.families import INFINITY, Family, Histogram, Series, escaped
-from otel_llm.state import NEWEST, Facts, State, Told, Totals, place
+from otel_llm.state import NEWEST, Facts, State, Told, Totals, place, short
 
 logger = logging.getLogger("otel_llm")
 
@@ -210,13 +210,11 @@ def _place(each: list[T], item: T) -> int:
 
 _MOST_TOLD = 10_000
 """Facts whose labels are kept from one scrape to the next."""
-_LONGEST = 1024
-"""Characters of a label's value; what is longer tells nobody anything, and would cost the page its size."""
 
 
 def printed(name: str, value: str) -> str:
     """Return a label as pages of dialects print it, whatever its value is."""
-    value = value[:_LONGEST]
+    value = short(value)
     try:
         value.encode()
     except UnicodeEncodeError:  # one lone surrogate would cost the whole page

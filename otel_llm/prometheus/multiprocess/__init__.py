@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from threading import RLock, Thread
+from threading import RLock, Thread, get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_llm import faults
@@ -328,15 +328,13 @@ def _before_fork() -> None:
 
         known = _shared = Shared(_directory(processes.directory_of(own), own, own=True), _sources)
     if known is not None:
-        known.at_fork = known.take()
+        known.at_fork[get_ident()] = known.take()
 
 
 @faults.guarded
 def _after_in_parent() -> None:
-    if _shared is not None and _shared.at_fork is not None:
-        _shared.at_fork = None
-        if not _shared.started:
-            _begin(_shared)
+    if _shared is not None and _shared.at_fork.pop(get_ident(), None) is not None and not _shared.started:
+        _begin(_shared)
 
 
 @faults.guarded

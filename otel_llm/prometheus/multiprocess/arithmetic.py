@@ -19,6 +19,7 @@ from otel_llm.state import (
     rebucketed,
 )
 from otel_llm_semconv.attributes import OTEL_METRIC_OVERFLOW_LABEL
+from otel_llm_semconv.metrics import OTEL_LLM_CLIENT_ACTIVE
 
 K = TypeVar("K")
 
@@ -26,6 +27,8 @@ Value = float | Histogram
 Bounds = Mapping[str, tuple[float, ...]]
 
 _TARGET = "target_info"
+_IN_FLIGHT = OTEL_LLM_CLIENT_ACTIVE.name.replace(".", "_")
+"""How the name of the family ends that says how many there are; it may have a prefix."""
 _OVERFLOW = spelled({OTEL_METRIC_OVERFLOW_LABEL: "true"})
 
 
@@ -219,12 +222,13 @@ def _later(told: Iterable[tuple[K, Told]], before: Iterable[tuple[K, Told]]) -> 
 def subtract_families(families: Families, before: Families) -> Families:
     """Return what came after earlier families: what a forked child has counted by itself.
 
-    A value that is lower than before counts from zero. Nothing is taken off what shows the last value.
+    A value that is lower than before counts from zero. Nothing is taken off what shows the last value, nor off
+    the calls in flight, which are the parent's: the child begins with none.
     """
     rows = {(family.name, labels): value for family in before.families for labels, value in family.series}
     left: list[Family] = []
     for family in families.families:
-        if family.kind != "info" and not family.last:
+        if family.kind != "info" and not family.last and not family.name.endswith(_IN_FLIGHT):
             take_off = _difference if family.kind == "gauge" else _increase
             series = [
                 Series(labels, take_off(value, rows.get((family.name, labels)))) for labels, value in family.series

@@ -53,6 +53,8 @@ _LARGEST = 1 << 26
 """Bytes of a file that is read."""
 _DEAD_SHARE = 10
 """How many times as many series as one process may have those that are gone may have together."""
+PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
+"""What says nothing of a file: who cannot read it now may be able to later, and must not go on without it."""
 _LONGEST_READ = 60.0
 """Seconds after which no reader can be left that saw a file which is gone."""
 
@@ -131,6 +133,8 @@ class Directory:
         self._own = own
         self._user = os.geteuid()
         self._read: dict[str, tuple[bytes, Snapshot]] = {}
+        self._full = False
+        """Whether no more can be moved to the dead."""
 
     def join(self) -> None:
         """Make the directory if it is not there, and leave nothing in it of groups that are gone.
@@ -220,6 +224,9 @@ class Directory:
 
         Args:
             own: process whose snapshot is not wanted.
+
+        Raises:
+            OSError: one cannot be read now; a sum without it would be too low.
         """
         found: list[tuple[str, Snapshot]] = []
         names = self._names()
@@ -238,8 +245,10 @@ class Directory:
         """Move what the dead had counted into one file.
 
         Raises:
-            OSError: it cannot be written; then nothing is removed.
+            OSError: it cannot be written, or something not be read now; then nothing is removed.
         """
+        if self._full:
+            return
         names = {*self._names(), *self._names(SOCKET)}
         gone = sorted([name for name in names if not processes.alive(name)], key=age)
         if not gone:
@@ -263,7 +272,11 @@ class Directory:
                     max_series * _DEAD_SHARE,
                 )
                 whole.merged = {**merged, **dict.fromkeys(loaded, now)}
-                _write(directory, _DEAD, SNAPSHOT, encode(whole))
+                data = encode(whole)
+                if len(data) > _LARGEST:  # nobody would read it
+                    self._full = True
+                    return
+                _write(directory, _DEAD, SNAPSHOT, data)
             for name in gone:
                 self._read.pop(name, None)
                 for suffix in (SNAPSHOT, SOCKET, _UNFINISHED):
@@ -304,12 +317,18 @@ class Directory:
         return sorted([name for name in names if name != _DEAD], key=age)
 
     def _load(self, name: str) -> Snapshot | None:
-        """Return a snapshot; what has not changed is not decoded again."""
+        """Return a snapshot; what has not changed is not decoded again.
+
+        Raises:
+            OSError: it cannot be read now.
+        """
         path = self.path / f"{name}{SNAPSHOT}"
         try:
             with self.opened() as directory, _open(directory, path.name, "rb") as file:
                 data = file.read(_LARGEST + 1)
         except OSError as error:
+            if error.errno in PASSING:
+                raise
             if not isinstance(error, FileNotFoundError):  # else it is moved to the dead by now, most likely
                 tell(f"{path} does not count", error.strerror)
             self._read.pop(name, None)

@@ -19,7 +19,8 @@ VERSION = 2
 
 T = TypeVar("T")
 K = TypeVar("K")
-_MOST = 1 << 63
+_MOST = 1 << 1000
+"""What is beyond is no count; sums of what is below can be shown as a float."""
 _NONE = type(None)
 _TEXT: AbstractSet[type] = frozenset({str})
 _TEXT_OR_NONE: AbstractSet[type] = frozenset({str, _NONE})
@@ -109,6 +110,25 @@ def _left(state: State) -> State:
     return state._replace(
         active=[], measures=stays(state.measures), by_hand=stays(state.by_hand), uncounted=frozenset[str]()
     )
+
+
+def plain(series: list[Series]) -> list[Series]:
+    """Return series as they can be read again: in metrics of somebody else's, a value is of any type that adds up."""
+    histograms = [value for _, value in series if isinstance(value, Histogram)]
+    exemplars = chain.from_iterable([value.exemplars.values() for value in histograms if value.exemplars])
+    numbers = [value.sum for value in histograms if value.sum is not None] if histograms else [one[1] for one in series]
+    try:
+        _expect(_NUMBER, [*numbers, *(exemplar.value for exemplar in exemplars)])
+    except ValueError:
+        return [one._replace(value=_plain(one.value)) for one in series]
+    return series
+
+
+def _plain(value: float | Histogram) -> float | Histogram:
+    if not isinstance(value, Histogram):
+        return float(value)
+    exemplars = {bound: each._replace(value=float(each.value)) for bound, each in value.exemplars.items()}
+    return value._replace(sum=None if value.sum is None else float(value.sum), exemplars=exemplars)
 
 
 def encode(snapshot: Snapshot) -> bytes:

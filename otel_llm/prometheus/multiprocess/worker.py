@@ -7,10 +7,10 @@ import selectors
 import socket
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from threading import Event, RLock, Thread
+from threading import Event, RLock, Thread, get_ident
 from typing import TYPE_CHECKING, TypeVar
 
 from otel_llm import faults
@@ -23,7 +23,7 @@ from otel_llm.prometheus.multiprocess.arithmetic import (
     subtract_families,
     subtract_state,
 )
-from otel_llm.prometheus.multiprocess.directory import SOCKET, Directory, age, tell
+from otel_llm.prometheus.multiprocess.directory import PASSING, SOCKET, Directory, age, tell
 from otel_llm.prometheus.multiprocess.snapshot import (
     Families,
     Row,
@@ -31,6 +31,7 @@ from otel_llm.prometheus.multiprocess.snapshot import (
     encode_families,
     encode_state,
     join,
+    plain,
 )
 from otel_llm.state import State
 
@@ -78,8 +79,8 @@ class Shared:
         self.sources = sources
         self.before = before
         self.gauges = gauges or {}
-        self.at_fork: Snapshot | None = None
-        """What this process had counted when it was about to fork."""
+        self.at_fork: dict[int, Snapshot] = {}
+        """What this process had counted when it was about to fork, by the thread that does so."""
         self.claims: list[Claim] = []
         """What another process may have yet; tried until it returns True."""
         self.ports: set[int] = set()
@@ -102,10 +103,7 @@ class Shared:
     def start(self) -> None:
         """Start to write and to answer; who asks from now on waits for what this process counts."""
         if not self.started and not self._closed:
-            try:
-                self._listen()
-            except OSError as error:
-                tell(f"workers cannot share what they count: {error}")
+            self._listen()
             self._thread.start()
 
     def state(self) -> State:
@@ -137,6 +135,8 @@ class Shared:
         try:
             dead, others = self.directory.read(self.name)
         except OSError as error:
+            if error.errno in PASSING:  # better no page than a sum that falls
+                raise
             tell(f"workers cannot share what they count: {error}")
             return own, [own]
         parts = sorted([*others, (self.name, own)], key=lambda part: age(part[0]))
@@ -191,7 +191,7 @@ class Shared:
         for family in self.sources.families():
             if not isinstance(family, Family):  # a native metric, which is not ours to share
                 continue
-            series = [_filled(one) if '=""' in one.labels else one for one in family.series]
+            series = plain([_filled(one) if '=""' in one.labels else one for one in family.series])
             families.append(family._replace(series=series, samples=None))
             if family.kind == "gauge" and family.last:
                 for labels, value in series:
@@ -223,7 +223,7 @@ class Shared:
 
     def child(self) -> Shared:
         """Return what a forked child is, which has this one's numbers and shows what it adds to them."""
-        child = Shared(self.directory, self.sources, self.at_fork, dict(self.gauges))
+        child = Shared(self.directory, self.sources, self.at_fork.get(get_ident()), dict(self.gauges))
         child.claims += self.claims
         return child
 
@@ -284,7 +284,8 @@ class Shared:
                 own = self.write()
                 if not self.directory.has(self.name, SOCKET):
                     self._stop_listening()
-                self.directory.compact(own.state, self.sources.max_series)
+                if self._joined:
+                    self.directory.compact(own.state, self.sources.max_series)
                 if now - touched > _TOUCH:
                     touched = now
                     self.directory.touch()
@@ -301,23 +302,21 @@ class Shared:
                 self._quiet.wait(_TICK)
 
     def _listen(self) -> None:
-        """Open the socket on which others ask."""
-        with self._lock:
+        """Open the socket on which others ask; where that cannot be, they read what is written by itself."""
+        with self._lock, ExitStack() as undo:
             try:
                 self._join()
-            except ValueError as error:
-                raise OSError(str(error)) from error
-            if self._closed:
-                return
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
+                if self._closed:
+                    return
+                listener = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
                 with self.directory.opened(), _address(self.directory.path / f"{self.name}{SOCKET}") as address:
                     listener.bind(address)
                 listener.listen(64)
                 listener.setblocking(False)
-            except OSError:
-                listener.close()
-                raise
+            except (OSError, ValueError) as error:
+                tell(f"workers cannot share what they count: {error}")
+                return
+            undo.pop_all()
             self._listener = listener
 
     def _stop_listening(self) -> None:
@@ -334,7 +333,10 @@ class Shared:
             self._quiet.wait(timeout)
             return
         with selectors.DefaultSelector() as selector:
-            selector.register(listener, selectors.EVENT_READ)
+            try:
+                selector.register(listener, selectors.EVENT_READ)
+            except ValueError:  # it was closed meanwhile
+                return
             if not selector.select(timeout):
                 return
         asking: list[socket.socket] = []

@@ -185,6 +185,8 @@ class Site(NamedTuple):
 
 def own_site(gate: Gate | None = None, rate_limit: RateLimit | None = None, headers: Headers = ()) -> Site:
     """Return the site with our own pages."""
+    from otel_llm import serving
     from otel_llm.prometheus import pages
 
+    serving.ask()
     return Site(pages.render, pages.names, gate, rate_limit, headers)

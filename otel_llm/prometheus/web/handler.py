@@ -118,6 +118,9 @@ class Handler(BaseHTTPRequestHandler):
         length = length.strip(" \t")
         if others or not _LENGTH.fullmatch(length):
             raise _MalformedError
+        options = ",".join(self.headers.get_all("connection", ())).lower()
+        if "close" in [option.strip() for option in options.split(",")]:  # one of several, too
+            self.close_connection = True
         self._connection.work()
         path, _, query = self._target().partition("?")
         found = self._site.answer(self.command, unquote(path), query, _lowered(self.headers))

@@ -88,6 +88,8 @@ class Listener:
             family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         except UnicodeError as error:  # a label of the host name is empty or too long
             raise OSError(f"{host!r} is no host name: {error}") from error
+        except socket.gaierror as error:
+            raise socket.gaierror(error.errno, f"host {host!r}: {error.strerror}") from error
         both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
         self._socket = socket.create_server(place[:2], family=family, backlog=MOST, dualstack_ipv6=both)  # pyright: ignore[reportArgumentType]
         self._socket.setblocking(False)

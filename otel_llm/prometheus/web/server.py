@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from otel_llm.prometheus import multiprocess
+from otel_llm.prometheus.multiprocess import processes
 from otel_llm.prometheus.web.answer import MAIN, Site, own_site
 from otel_llm.prometheus.web.auth import Gate, Token, gate
 from otel_llm.prometheus.web.handler import Handler
@@ -28,6 +29,9 @@ DEFAULT_HOST = "localhost"
 DEFAULT_PORT = 9464
 _SIBLINGS = 8
 """Attempts in which another worker is sure to have said that it has the port."""
+
+_HELD = "_OTEL_LLM_PAGE"
+"""Variable by which processes that this one starts know of its page: the port, and who this is."""
 
 _open: WeakSet[Page] = WeakSet()
 
@@ -68,6 +72,7 @@ class Page:
                 self._server = Listener(host, port, self._attend)
                 port = self._server.port
                 multiprocess.hold(port)
+                os.environ[_HELD] = _held(port)
             except OSError as error:
                 if error.errno != errno.EADDRINUSE or not self._wait():
                     raise
@@ -92,6 +97,8 @@ class Page:
         server, self._server = self._server, None
         if server is not None:
             multiprocess.release(server.port)
+            if os.environ.get(_HELD) == _held(server.port):
+                del os.environ[_HELD]
             server.close()
 
     def leave(self) -> None:
@@ -121,6 +128,7 @@ class Page:
                 return last
             self._server = server
             multiprocess.hold(server.port)
+            os.environ[_HELD] = _held(server.port)
             if not self._waiting:  # closed meanwhile
                 self.close()
             self._waiting = False
@@ -129,7 +137,10 @@ class Page:
     def _refuse(self, error: OSError) -> None:
         """Tell, once for all workers, that none of them has the port."""
         host, port = self._where
-        self._refused = 0 if multiprocess.held(port) else self._refused + 1
+        known = multiprocess.held(port) or _held_by_parent(port)
+        self._refused = 0 if known else self._refused + 1
+        if known:
+            return
         if not self._waiting:
             logger.error("otel_llm: no Prometheus page on %s:%s: %s", host, port, error)
         elif self._refused == _SIBLINGS and multiprocess.first(f"{port}"):
@@ -278,6 +289,8 @@ def address(serve: str | None, environ: Mapping[str, str] = os.environ) -> tuple
     else:
         source = "serve"
         host, _, written = serve.rpartition(":")
+        if host.endswith(":"):  # an address alone, whose end would be taken for a port
+            raise ValueError(f'serve={serve!r}: expected "host:port", with an IPv6 address in brackets')
         host = host.strip("[]") or DEFAULT_HOST
     if not (written.isdecimal() and int(written) <= 65535):
         expected = "a port from 0 to 65535" if serve is None else '"host:port" with a port from 0 to 65535'
@@ -305,8 +318,25 @@ def start(bind: tuple[str, int], *, explicit: bool) -> Page | None:
         if explicit:
             error.add_note(f"otel_llm: no Prometheus page on {host}:{port}")
             raise
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE and _held_by_parent(port):
+            logger.info(
+                "otel_llm: the Prometheus page on %s:%s is that of the process that started this one", host, port
+            )
+            return None
         logger.error("otel_llm: no Prometheus page on %s:%s: %s", host, port, error)
         return None
+
+
+def _held(port: int) -> str:
+    """Return what the variable says if this process has a page on a port."""
+    return f"{port} {processes.identity(os.getpid())}"
+
+
+def _held_by_parent(port: int) -> bool:
+    """Whether the process that started this one, or one before that, has a page on a port."""
+    told = os.environ.get(_HELD, "")
+    held, _, who = told.partition(" ")
+    return held == str(port) and told != _held(port) and processes.alive(who)
 
 
 def _leave_all() -> None:

@@ -76,6 +76,9 @@ def simple(given: Mapping[str, str | os.PathLike[str]], required: bool | None) -
     """
     if required is not None and not isinstance(required, bool):
         raise TypeError(f"client_auth_required must be True or False, not {type(required).__name__}")
+    for name, file in given.items():
+        if not isinstance(file, (str, os.PathLike)):
+            raise TypeError(f"{name} must be a path, not {type(file).__name__}")
     pems = {name: Pem(name, Path(file)) for name, file in given.items()}
     if pems and "certfile" not in pems:
         raise ValueError(f"{', '.join(map(str, pems.values()))}: expected certfile beside it")
@@ -174,7 +177,8 @@ def _load(context: ssl.SSLContext, tls: Tls) -> None:
         except ssl.SSLError as error:
             if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
                 raise ValueError(f"{pem}: the key is not that of {tls.certificate}") from error
-            raise ValueError(f"{pem}: expected a private key in PEM") from error
+            there = "; it is not in the certificate's file" if tls.key is None else ""
+            raise ValueError(f"{pem}: expected a private key in PEM{there}") from error
         except OSError as error:
             raise ValueError(f"{pem}: cannot be read: {error.strerror}") from error
 
