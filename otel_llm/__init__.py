@@ -10,11 +10,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from otel_llm.blocks import track_agent, track_model_load, track_step, track_tool, track_workflow
 from otel_llm.call import Call
 from otel_llm.config import Content
-from otel_llm.context import attributes, labels
 from otel_llm.inference import track_inference
+from otel_llm.labelling import attributes, labels
 from otel_llm.manual import (
     record_cache_hit,
     record_cache_miss,
@@ -38,6 +37,7 @@ from otel_llm.manual import (
 from otel_llm.queues import instrument_queue
 from otel_llm.runtime import Handle, instrument, uninstrument
 from otel_llm.serving import generate_latest
+from otel_llm.tracking import track_agent, track_model_load, track_step, track_tool, track_workflow
 
 if TYPE_CHECKING:
     from otel_llm.prometheus.by_hand import family

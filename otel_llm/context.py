@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import baggage
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 
-from otel_llm.decorating import decorated
-
 if TYPE_CHECKING:
-    from opentelemetry.util.types import AttributeValue
-
-
-F = TypeVar("F", bound=Callable[..., Any])
+    pass
 
 
 class _ByApi:
@@ -94,81 +88,3 @@ def labels_of(context: Context) -> Labels | None:
         if brought:
             return Labels(brought, known)
     return labels
-
-
-class Attached:
-    """A context that is the current one inside a ``with`` block; also a decorator of functions of every kind."""
-
-    def __init__(self, make: Callable[[Context], Context]) -> None:
-        self._make = make
-        self._entered: list[tuple[Context, Any]] = []
-
-    def __enter__(self) -> None:
-        self._attach(self._make(current_context.get()))
-
-    def __exit__(self, *error: object) -> None:
-        self._detach()
-
-    def __call__(self, function: F) -> F:
-        """Return a function whose calls are in the block."""
-        return decorated(function, lambda: Attached(self._make))
-
-    @contextmanager
-    def outside(self) -> Generator[None]:
-        """Leave the block for a while."""
-        context = self._detach()
-        try:
-            yield
-        finally:
-            self._attach(context)
-
-    def _attach(self, context: Context) -> None:
-        self._entered.append((context, current_context.set(context)))
-
-    def _detach(self) -> Context:
-        context, token = self._entered.pop()
-        try:
-            current_context.reset(token)
-        except (ValueError, RuntimeError):  # a generator may be closed in a context that is not its own
-            pass
-        return context
-
-
-def labels(**labels: str) -> Attached:
-    """Label the calls made inside: on spans as ``otel_llm.label.<key>``, on Prometheus pages where a dialect asks.
-
-    Blocks nest: the inner one adds to the outer one and wins where both name a key. The labels follow the OpenTelemetry
-    context into tasks and threads, and with ``baggage_labels`` into other processes. Also a decorator, of functions,
-    coroutine functions and generators.
-
-    Raises:
-        TypeError: a value is no string.
-    """
-    for key, value in labels.items():
-        if not isinstance(value, str):
-            raise TypeError(f"otel_llm.labels: {key} must be a string, not {type(value).__name__}")
-
-    def within(context: Context) -> Context:
-        outer: Any = context.get(LABELS_KEY) or {}
-        context = Context({**context, LABELS_KEY: Labels(outer, labels)})
-        for name in carried.intersection(labels):
-            context = baggage.set_baggage(name, labels[name], context)
-        return context
-
-    return Attached(within)
-
-
-def attributes(attributes: Mapping[str, AttributeValue]) -> Attached:
-    """Put span attributes, such as ``gen_ai.conversation.id``, on the calls made inside. Also a decorator.
-
-    Raises:
-        TypeError: *attributes* is no mapping of strings.
-    """
-    if not isinstance(attributes, Mapping) or not all(isinstance(key, str) for key in attributes):
-        raise TypeError("otel_llm.attributes: expected a mapping of attribute names to values")
-
-    def within(context: Context) -> Context:
-        known: Any = context.get(ATTRIBUTES_KEY) or {}
-        return Context({**context, ATTRIBUTES_KEY: {**known, **attributes}})
-
-    return Attached(within)

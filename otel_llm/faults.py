@@ -14,6 +14,8 @@ logger = logging.getLogger("otel_llm")
 counts: dict[str, int] = {}
 """Faults so far by the place where they happened; observed by ``otel_llm.internal.faults``."""
 
+MANUAL = "manual"
+"""The place of what applications tell by hand."""
 _HOOKS = frozenset({"call_hook", "content_hook", "set_function"})
 """Places that are the user's own code."""
 

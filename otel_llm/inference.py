@@ -7,7 +7,7 @@ from typing import Any
 from opentelemetry.context import Context
 
 from otel_llm import arguments, telling
-from otel_llm.blocks import Block
+from otel_llm.block import Block
 from otel_llm.call import Call
 from otel_llm.context import BLOCK_KEY, LABELS_KEY, Labels
 from otel_llm.telemetry import Telemetry, suppressed

@@ -213,7 +213,7 @@ def set_model_info(model: str, *, version: str | None = None, base_url: str | No
         # The same model in another context, such as another container, is another one.
         telemetry.ledger.measures.put(measure, told, 1, of=telling.facts_of(telemetry, measure, model=model))
     except Exception:
-        faults.fault(telling.PLACE)
+        faults.fault(faults.MANUAL)
 
 
 def record_model_load(model: str, seconds: float) -> None:

@@ -89,7 +89,7 @@ class Turn:
         try:
             telemetry.ledger.measures.add(measure, self._facts(telemetry, measure), amount)
         except Exception:
-            faults.fault(telling.PLACE)
+            faults.fault(faults.MANUAL)
 
     def _facts(self, telemetry: Telemetry, measure: str) -> Facts:
         facts = self.facts.get(measure)
@@ -113,7 +113,7 @@ class Turn:
                 seconds = time.perf_counter() - self.since
                 telling.record(telemetry, "queue_wait", facts, seconds, current_context.get())
             except Exception:
-                faults.fault(telling.PLACE)
+                faults.fault(faults.MANUAL)
         return True
 
     def left(self, *, refused: bool = False) -> None:
@@ -321,7 +321,7 @@ def _submitting(line: Line, original: Original, waits: bool) -> Callable[..., An
         try:
             _watch(future, turn)
         except Exception:
-            faults.fault(telling.PLACE)
+            faults.fault(faults.MANUAL)
         return future
 
     return submit

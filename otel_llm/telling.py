@@ -17,8 +17,6 @@ from otel_llm.overdue import when_free
 from otel_llm.state import Facts
 from otel_llm.telemetry import Telemetry
 
-PLACE = "manual"
-"""Where faults of this happen."""
 _warned = False
 
 
@@ -83,7 +81,7 @@ def add(
         facts = facts_of(telemetry, measure, given, model=model, provider=provider, failure=failure)
         telemetry.ledger.measures.add(measure, facts, amount)
     except Exception:
-        faults.fault(PLACE)
+        faults.fault(faults.MANUAL)
 
 
 def put(
@@ -96,7 +94,7 @@ def put(
     try:
         telemetry.ledger.measures.put(measure, facts_of(telemetry, measure, given, model=model), value)
     except Exception:
-        faults.fault(PLACE)
+        faults.fault(faults.MANUAL)
 
 
 def distribute(
@@ -109,7 +107,7 @@ def distribute(
     try:
         record(telemetry, measure, facts_of(telemetry, measure, given, model=model), seconds, current_context.get())
     except Exception:
-        faults.fault(PLACE)
+        faults.fault(faults.MANUAL)
 
 
 def record(telemetry: Telemetry, measure: str, facts: Facts, seconds: float, context: Context) -> None:

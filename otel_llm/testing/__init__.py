@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from otel_llm import config, runtime
+from otel_llm import config, runtime, sdk
 from otel_llm_semconv.environment import OTEL_SDK_DISABLED
 
 __all__ = ["Seen", "capture"]
@@ -117,6 +117,8 @@ def capture(**settings: Any) -> Generator[Seen]:
         yield seen
     finally:
         runtime.uninstrument()
+        for reader in sdk.prometheus_readers(seen.meter_provider):
+            reader.shutdown()
         seen.tracer_provider.shutdown()
         seen.meter_provider.shutdown()
         seen.logger_provider.shutdown()

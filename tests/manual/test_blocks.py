@@ -23,7 +23,7 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 import otel_llm
-from otel_llm.blocks import Block
+from otel_llm.block import Block
 from otel_llm.context import current_context
 from otel_llm.testing import Seen
 from otel_llm.testing.server import ScriptedServer
