@@ -50,7 +50,11 @@ def whole(function: str, argument: str, value: int) -> int:
         kind = type(value).__name__
         raise TypeError(f"otel_llm.{function}: {argument} must be a whole number from 0 up, not {kind}")
     if not 0 <= number <= LARGEST:
-        raise ValueError(f"otel_llm.{function}: {argument} must be a whole number from 0 up to 2**63 - 1, not {value}")
+        try:
+            given = str(value)
+        except ValueError:  # no number of thousands of digits is written
+            given = type(value).__name__
+        raise ValueError(f"otel_llm.{function}: {argument} must be a whole number from 0 up to 2**63 - 1, not {given}")
     return number
 
 
@@ -63,7 +67,10 @@ def _integer(value: object) -> int | None:
     except TypeError:
         if not isinstance(value, Real):
             return None
-    real = float(value)
+    try:
+        real = float(value)
+    except OverflowError:
+        return LARGEST + 1
     return int(real) if real.is_integer() else -1
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import time
 from collections.abc import Callable
 from contextvars import Token
-from functools import wraps
+from functools import partial, wraps
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
@@ -117,11 +118,13 @@ class Block:
         """
         if not callable(function) or isinstance(function, (type, staticmethod, classmethod)):
             raise TypeError(f"otel_llm.{self.function}: expected a function to decorate, not {function!r:.200}")
-        if inspect.isasyncgenfunction(function):
+        # An object that can be called is what its method is.
+        ways: tuple[Any, ...] = function, type(function).__call__
+        if any(map(inspect.isasyncgenfunction, ways)):
             decorate = self._async_generator
-        elif inspect.isgeneratorfunction(function):
+        elif any(map(inspect.isgeneratorfunction, ways)):
             decorate = self._generator
-        elif inspect.iscoroutinefunction(function):
+        elif any(map(inspect.iscoroutinefunction, ways)):
             decorate = self._coroutine
         else:
             decorate = self._plain
@@ -189,7 +192,7 @@ class Block:
             block = self._another()
             block._open()
             value: Any = None
-            step, early = body.asend, False
+            step, early = partial(_unseen, body), False
             while True:
                 token = current_context.set(block.context)
                 try:
@@ -217,6 +220,19 @@ class Block:
         """Give the reader of a generator his context back, and keep that of its body for its next step."""
         self.context = current_context.get()
         _reset(token)
+
+
+def _unseen(body: Any, value: object) -> Any:
+    """Return the first step of an async generator, of which no event loop takes note.
+
+    At their end, loops close the generators that they know, all at once: this one is closed by the one that reads it.
+    """
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return body.asend(value)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
 
 
 def _reset(token: Token[Context]) -> None:

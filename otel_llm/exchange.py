@@ -17,7 +17,7 @@ from opentelemetry.context import Context
 from otel_llm import foreign
 from otel_llm.bodies.body import Body
 from otel_llm.call import Call
-from otel_llm.context import current_context
+from otel_llm.context import BLOCK_KEY, current_context
 from otel_llm.faults import fault, guarded
 from otel_llm.overdue import end_safely
 from otel_llm.streams import Tap, read_answer, watch
@@ -118,6 +118,9 @@ class Exchange:
                 self._context_token = current_context.set(call.context)
         if late and self._call is not None and isinstance(body, dict):
             _read_request(telemetry, format, call, body)
+            block: Any = context.get(BLOCK_KEY)
+            if block is not None and call.runs_model:
+                block.take(call)
 
     def step_aside(self) -> None:
         """Keep what the client does now from the call of an exchange further out, where nothing has begun here.

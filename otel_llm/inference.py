@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import RLock
 from typing import Any
 
 from opentelemetry.context import Context
@@ -10,7 +11,7 @@ from otel_llm import arguments, telling
 from otel_llm.block import Block
 from otel_llm.call import Call
 from otel_llm.context import BLOCK_KEY, LABELS_KEY, Labels
-from otel_llm.telemetry import Telemetry, suppressed
+from otel_llm.telemetry import Telemetry, forks, suppressed
 from otel_llm.wire.fields import count, text
 from otel_llm_semconv.values import INFERENCE_OPERATIONS, Operation
 
@@ -39,6 +40,8 @@ class Inference(Block):
         self._given = model, operation, provider, base_url, endpoint
         self._labels = labels
         self._telemetry: Telemetry | None = None
+        self._told: dict[str, int] = {}
+        self._lock = RLock()
         self._alone = True
         """Whether no call of an instrumented client was made inside."""
 
@@ -55,7 +58,7 @@ class Inference(Block):
         """Begin the call, and have the calls made inside know of it."""
         self.call = call = Call()
         call.request_model, call.operation, call.provider, call.base_url, call.endpoint = self._given
-        self._alone, self._telemetry = True, None
+        self._alone, self._telemetry, self._told, self._lock = True, None, {}, RLock()
         if self._labels:
             outer: Any = context.get(LABELS_KEY) or {}
             context = Context({**context, LABELS_KEY: Labels(outer, self._labels)})
@@ -77,35 +80,54 @@ class Inference(Block):
 
     def step_back(self) -> None:
         """Leave it to what is inside to count."""
-        if self._alone and self._telemetry is not None:
+        if self._alone and self._telemetry is not None and self._is_here():
             self._alone = False
             self._telemetry.ledger.leave(self.call)
 
     def add_tokens(self, told: dict[str, int]) -> bool:
         """Take note of tokens that are told inside; False where the block is over."""
-        if self._inside:
+        if not self._is_here():
+            return False
+        with self._lock:
             for name, tokens in told.items():
-                setattr(self.call, name, tokens + (getattr(self.call, name) or 0))
-        return self._inside
+                self._told[name] = tokens + self._told[name] if name in self._told else tokens
+        return True
+
+    def _is_here(self) -> bool:
+        """Whether the block is under way, and in this process."""
+        return self._inside and self._forks == forks()
 
     def leave(self, error: BaseException | None) -> None:
         """End the call, and count it if it was alone."""
         telemetry, call = self._telemetry, self.call
         if telemetry is None:
             return
-        if self._alone:
-            call.request_model, call.operation, call.provider, call.base_url, call.endpoint = self._given
-            for name in _TOKENS:
-                tokens = getattr(call, name)
-                if tokens is not None:
-                    setattr(call, name, count(tokens))
-            if call.response_model is not None:
-                call.response_model = text(call.response_model)
-            telemetry.spans.own_up(call)
-            telemetry.end(call, error, self.ended_at)
+        if call.dropped:
+            if self._alone:
+                telemetry.ledger.leave(call)
+        elif self._alone:
+            try:
+                self._tidy(call)
+                telemetry.spans.own_up(call)
+            finally:
+                telemetry.end(call, error, self.ended_at)
         else:
             call.ended_at = self.ended_at
             telemetry.spans.end_around(call, error)
+
+    def _tidy(self, call: Call) -> None:
+        """Have what the application wrote onto the call be what it should be, and add what it told of tokens."""
+        call.request_model, call.operation, call.provider, call.base_url, call.endpoint = self._given
+        for name in _TOKENS:
+            tokens, told = getattr(call, name), self._told.get(name)
+            if told is not None:
+                tokens = told + (count(tokens) or 0)
+            if tokens is not None:
+                setattr(call, name, count(tokens))
+        if call.response_model is not None:
+            call.response_model = text(call.response_model)
+        if not isinstance(call.attributes, dict):
+            call.attributes = {}
 
 
 def track_inference(

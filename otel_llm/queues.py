@@ -226,7 +226,8 @@ def _releasing(line: Line, original: Original, waits: bool) -> Callable[..., Any
         return release_soon
 
     def release(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if _giving.get() is line:
+        # Who is cancelled while he gets a place gives it back before he has it.
+        if line in (_giving.get(), _inside.get()):
             return original(self)(*args, **kwargs)
         token = _giving.set(line)
         try:

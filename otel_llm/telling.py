@@ -14,7 +14,7 @@ from otel_llm import config, faults, runtime
 from otel_llm.context import current_context, labels_of
 from otel_llm.errors import Failure
 from otel_llm.overdue import when_free
-from otel_llm.state import Facts
+from otel_llm.state import Facts, short
 from otel_llm.telemetry import Telemetry
 
 _warned = False
@@ -35,7 +35,7 @@ def _warn(function: str) -> None:
         return
     _warned = True
     faults.logger.warning(
-        "otel_llm: %s() was called before otel_llm.instrument(): what it tells, and what others tell before, is lost",
+        "otel_llm: %s() was called before otel_llm.instrument(): what this and other functions tell until then is lost",
         function,
     )
 
@@ -59,8 +59,8 @@ def facts_of(
         wanted = telemetry.ledger.columns.told_labels.get(measure)
         if known and wanted:
             given = {**{name: value for name, value in known.items() if name in wanted}, **(given or {})}
-    labels = () if not given else tuple(sorted(given.items()))
-    return Facts("", provider or "", model, base_url=base_url, labels=labels, failure=failure)
+    labels = () if not given else tuple(sorted([(name, short(value)) for name, value in given.items()]))
+    return Facts("", short(provider or ""), short(model), base_url=short(base_url), labels=labels, failure=failure)
 
 
 def add(

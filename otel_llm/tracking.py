@@ -72,6 +72,7 @@ class Timed(Block):
         self._model = model
         self._labels = labels
         self._inherits = inherits or {}
+        self._inherited: Mapping[str, str] = {}
         self._agent = agent
         self._telemetry: Telemetry | None = None
         self._span: Span | None = None
@@ -80,6 +81,8 @@ class Timed(Block):
 
     def enter(self, context: Context) -> Context:
         """Begin the span, and have what happens inside know of it."""
+        # What this one is made after may have been entered elsewhere.
+        self._telemetry, self._span, self._inherited = None, None, {}
         outer: Any = context.get(LABELS_KEY) or {}
         inside: dict[str, Any] = {}
         if self._labels:
@@ -99,7 +102,7 @@ class Timed(Block):
             value: Any = context.get(_AGENT_KEY) if label == _AGENT else known.get(label)
             if isinstance(value, str):
                 attributes[attribute] = value
-                self._given = {label: value, **self._given}
+                self._inherited = {**self._inherited, label: value}
         self._telemetry = telemetry
         self._started_at_ns = time.time_ns()
         self._started_at = time.perf_counter()
@@ -114,8 +117,9 @@ class Timed(Block):
         seconds = self.ended_at - self._started_at
         try:
             failure = None if error is None else errors.failure(errors.error_type(error), error)
+            given = {**self._inherited, **self._given}
             facts = telling.facts_of(
-                telemetry, self._measure, self._given, model=self._model, failure=failure, context=self.context
+                telemetry, self._measure, given, model=self._model, failure=failure, context=self.context
             )
             telling.record(telemetry, self._measure, facts, seconds, self.context)
             if error is not None and failure is not None and span.is_recording():

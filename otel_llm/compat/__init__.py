@@ -13,10 +13,14 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
 
 import prometheus_client
 
 from otel_llm.prometheus.collector import DialectCollector, dialects_in
+from otel_llm.telemetry import forks
 
 logger = logging.getLogger("otel_llm")
 
@@ -35,6 +39,18 @@ def show(dialect: str) -> None:
     except ValueError as error:
         told = "its metrics, or others of their names, are registered already, and this module takes their place"
         raise ValueError(f"otel_llm.compat.{dialect}: {told}: {error}") from None
+
+
+@contextmanager
+def under_way(active: Any) -> Generator[None]:
+    """Tell by a gauge that something is under way; a child that was forked inside of it has nothing to take back."""
+    began = forks()
+    active.inc()
+    try:
+        yield
+    finally:
+        if began == forks():
+            active.dec()
 
 
 def serve(port: int, host: str) -> None:

@@ -72,11 +72,11 @@ class LocalLLMMetricsCollector:
         if not self.enable_metrics:
             yield
             return
-        llm_active_connections.labels(model=model).inc()
         status = "success"
         start = time.perf_counter()
         try:
-            yield
+            with compat.under_way(llm_active_connections.labels(model=model)):
+                yield
         except Exception as error:
             status = "error"
             llm_error_total.labels(error_type=type(error).__name__).inc()
@@ -84,7 +84,6 @@ class LocalLLMMetricsCollector:
         finally:
             llm_inference_latency_seconds.labels(model=model).observe(time.perf_counter() - start)
             llm_inference_requests_total.labels(model=model, status=status).inc()
-            llm_active_connections.labels(model=model).dec()
 
     def record_rate_limit(self, client_id: str) -> None:
         """Count a request that was refused for the sake of a rate limit."""

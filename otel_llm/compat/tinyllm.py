@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import prometheus_client
 
 from otel_llm import compat
+from otel_llm.labelling import labels
 from otel_llm.prometheus.by_hand import fed_by_functions
 
 __all__ = ["MetricsCollector", "get_metrics_collector", "start_metrics_server"]
@@ -31,6 +32,11 @@ _STATES = {"closed": 0, "half-open": 1, "open": 2}
 
 def _family(name: str) -> Any:
     return fed_by_functions(f"tinyllm_{name}", "tinyllm")
+
+
+def _within(graph: str) -> AbstractContextManager[object]:
+    """Have calls made inside know the graph, which in the second step is theirs to tell."""
+    return nullcontext() if graph == "unknown" else labels(graph=str(graph))
 
 
 def _other(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -85,13 +91,12 @@ class MetricsCollector:
     @contextmanager
     def track_request_latency(self, model: str = "unknown", graph: str = "unknown") -> Generator[None]:
         """Time a request, and tell that it is under way; it is not counted."""
-        self.active_requests.labels(model=model, graph=graph).inc()
         start = time.perf_counter()
         try:
-            yield
+            with compat.under_way(self.active_requests.labels(model=model, graph=graph)), _within(graph):
+                yield
         finally:
             self.request_latency.labels(model=model, graph=graph).observe(time.perf_counter() - start)
-            self.active_requests.labels(model=model, graph=graph).dec()
 
     def record_tokens(
         self, input_tokens: int, output_tokens: int, model: str = "unknown", graph: str = "unknown"
@@ -141,7 +146,8 @@ class MetricsCollector:
         self.increment_node_execution_count(node, graph)
         start = time.perf_counter()
         try:
-            yield
+            with _within(graph):
+                yield
         finally:
             self.node_execution_duration.labels(node=node, graph=graph).observe(time.perf_counter() - start)
 
@@ -159,7 +165,8 @@ class MetricsCollector:
         self.increment_graph_execution_count(graph)
         start = time.perf_counter()
         try:
-            yield
+            with _within(graph):
+                yield
         finally:
             self.graph_execution_duration.labels(graph=graph).observe(time.perf_counter() - start)
 

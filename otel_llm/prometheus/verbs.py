@@ -6,6 +6,7 @@ when they changed last.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -20,6 +21,8 @@ from otel_llm import config, faults, serving
 from otel_llm.prometheus.dialects.grammar import FamilySpec
 from otel_llm.state import GROWING, NEWEST, OVERFLOW_VALUE, PRESENT, Told
 from otel_llm_semconv import environment as variables
+
+logger = logging.getLogger("otel_llm")
 
 M = TypeVar("M", bound="_Metric")
 
@@ -43,14 +46,14 @@ class Value:
 
     def inc(self, amount: float) -> None:
         """Add."""
-        if not self._owner.stands_back():
+        if not self._owner.refuses():
             with lock:
                 self._number = float(self._number + amount)
                 self.at = time.perf_counter()
 
     def set(self, value: float, timestamp: float | None = None) -> None:
         """Set."""
-        if not self._owner.stands_back():
+        if not self._owner.refuses():
             with lock:
                 self._number = float(value)
                 self.at = time.perf_counter()
@@ -127,6 +130,13 @@ class _Capped:
     def stands_back(self) -> bool:
         """Whether instrumented calls feed the family in place of the functions."""
         return self.of_functions and self.fed_by_calls and calls_first()
+
+    def refuses(self) -> bool:
+        """Whether what a function tells is left to calls; where nobody sees these, the log says so once."""
+        refused = self.stands_back()
+        if refused and serving.shown is None and not config.disabled():
+            _warn()
+        return refused
 
     def _fitting(self, values: Values, known: Mapping[Values, object]) -> Values:
         """Return the label values under which those are counted that are not known yet."""
@@ -349,6 +359,17 @@ def _from_environment(variable: str, written: str) -> config.Settings:
 
 
 _read: dict[tuple[str, str], config.Settings] = {}
+
+
+_warned = False
+
+
+def _warn() -> None:
+    global _warned
+    if not _warned:
+        _warned = True
+        told = "calls are to feed what they can, but otel_llm.instrument() was not called: until then nothing feeds it"
+        logger.warning("otel_llm: %s=%s: %s", variables.OTEL_LLM_COMPAT, config.CALLS, told)
 
 
 def renew_lock() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import random
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -365,6 +366,25 @@ def test_interrupted() -> None:
     page = rows(otel_llm.generate_latest("local_llm"))
     assert 1.0 == page['llm_inference_requests_total{model="m",status="success"}']
     assert 0.0 == page['llm_active_connections{model="m"}']
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("dialect", "function", "active"),
+    [
+        ("local_llm", "track_inference", "llm_active_connections"),
+        ("tinyllm", "track_request_latency", "tinyllm_active_requests"),
+    ],
+)
+def test_a_fork_inside(dialect: str, function: str, active: str) -> None:
+    """A child that was forked inside of a block has nothing under way, and is not below that when it leaves it."""
+    with getattr(drop_in(dialect).get_metrics_collector(), function)("m"):
+        child = os.fork()
+    shown = set(rows(otel_llm.generate_latest(dialect), active).values())
+    if child == 0:
+        os._exit(0 if shown == {0.0} else 1)
+    assert ({0.0}, 0) == (shown, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def test_disabled() -> None:

@@ -12,9 +12,9 @@ import prometheus_client
 import pytest
 
 import otel_llm
-from otel_llm import config
+from otel_llm import config, serving
 from otel_llm.config import Settings, resolve, resolve_or_default
-from otel_llm.prometheus import by_hand
+from otel_llm.prometheus import by_hand, verbs
 from otel_llm.prometheus.dialects import load
 from otel_llm.state import place
 from otel_llm.testing import capture
@@ -104,7 +104,9 @@ def _of_calls(dialect: str) -> set[str]:
 def _without(server: ScriptedServer, dialect: str, *, calls: bool) -> dict[str, dict[str, float]]:
     """Return the page that there is without a drop-in, of the calls of the scenario or of none."""
     if calls:
-        SCENARIOS[dialect](_Nothing(), server)
+        # What TinyLLM's blocks say to the calls inside.
+        with otel_llm.labels(**({"graph": "main"} if dialect == "tinyllm" else {})):
+            SCENARIOS[dialect](_Nothing(), server)
     return _families(otel_llm.generate_latest(dialect), dialect)
 
 
@@ -225,6 +227,38 @@ def test_blocks_run() -> None:
         with pytest.raises(KeyError), module.track_inference(MODEL):
             raise KeyError
         assert {} == rows(otel_llm.generate_latest("local_llm"))
+
+
+@pytest.mark.parametrize("block", ["track_graph_execution", "track_request_latency", "track_node_execution"])
+def test_graphs_of_calls(server: ScriptedServer, block: str) -> None:
+    """In the second step, calls made in a block of TinyLLM's that names a graph are calls of that graph."""
+    collector = drop_in("tinyllm").get_metrics_collector()
+    names = {"node": "router"} if block == "track_node_execution" else {}
+    with capture(compat="calls"):
+        with getattr(collector, block)(**names, graph="support"):
+            _call(server)
+        with getattr(collector, block)(**names):
+            _call(server)
+        page = rows(otel_llm.generate_latest("tinyllm"))
+
+    assert [1.0, 1.0] == [
+        page[f'tinyllm_requests_total{{graph="{graph}",model="{MODEL}",request_type="generate"}}']
+        for graph in ("support", "unknown")
+    ]
+
+
+def test_nobody_sees_calls(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Where calls are to feed what they can and nobody sees them, one warning says that nothing does."""
+    monkeypatch.setattr(verbs, "_warned", False)
+    monkeypatch.setattr(serving, "shown", None)
+    monkeypatch.setenv("OTEL_LLM_COMPAT", "calls")
+    module = drop_in("aegis")
+    module.llm_cost_usd.labels("openai").inc()
+    assert [] == caplog.records
+    for _ in range(3):
+        module.track_llm_error("openai", "generation", "timeout")
+    (told,) = [each.getMessage() for each in caplog.records]
+    assert "OTEL_LLM_COMPAT=calls: calls are to feed what they can, but otel_llm.instrument() was not called" in told
 
 
 def test_by_hand_goes_on() -> None:

@@ -45,6 +45,20 @@ type = "info"
 help = "Seats"
 labels = ["team"]
 """
+TIMES = """
+[[family]]
+name = "times"
+type = "histogram"
+help = "What took how long"
+rows.kind = { wait = "queue_wait", load = "model_load" }
+buckets = [0.3, 0.9]
+
+[[family]]
+name = "all_total"
+type = "counter"
+help = "How many there were"
+value = ["queue_wait", "model_load", "cache_hits"]
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -216,6 +230,32 @@ def test_own_files(tmp_path: Path) -> None:
     (tmp_path / "other" / "mine.toml").write_text(MINE.replace("[1]", "[2]"), "utf-8")
     with pytest.raises(ValueError, match="answers of mine: another file of that name has it otherwise"):
         otel_llm.family("answers", dialect=tmp_path / "other" / "mine.toml")
+
+
+def test_several_things_in_one_family(tmp_path: Path) -> None:
+    """Each row of a histogram is of a time of its own, and a counter says how many there were of all of them."""
+    file = tmp_path / "times.toml"
+    file.write_text(TIMES, "utf-8")
+    with capture(dialects=[str(file)]):
+        otel_llm.record_queue_wait(0.7)
+        otel_llm.record_model_load("m", 0.7)
+        otel_llm.record_model_load("m", 0.2)
+        otel_llm.record_cache_hit()
+        page = _page("times")
+
+    assert page == {
+        'times_bucket{kind="wait",le="0.3"}': 0.0,
+        'times_bucket{kind="wait",le="0.9"}': 1.0,
+        'times_bucket{kind="wait",le="+Inf"}': 1.0,
+        'times_count{kind="wait"}': 1.0,
+        'times_sum{kind="wait"}': 0.7,
+        'times_bucket{kind="load",le="0.3"}': 1.0,
+        'times_bucket{kind="load",le="0.9"}': 2.0,
+        'times_bucket{kind="load",le="+Inf"}': 2.0,
+        'times_count{kind="load"}': 2.0,
+        'times_sum{kind="load"}': pytest.approx(0.9),
+        "all_total": 4.0,
+    }
 
 
 def test_what_is_told_adds_to_calls(server: ScriptedServer) -> None:

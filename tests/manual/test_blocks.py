@@ -290,6 +290,42 @@ def test_a_block_as_both(seen: Seen) -> None:
     assert 3 == len(seen.spans)
 
 
+async def test_objects_that_are_called(seen: Seen) -> None:
+    """An object whose method waits is waited for."""
+
+    class Agent:
+        async def __call__(self, seconds: float) -> float:
+            await asyncio.sleep(seconds)
+            return seconds
+
+    run = otel_llm.track_step("s")(Agent())
+    assert 0.02 == await run(0.02)
+
+    (duration,) = seen.points("otel_llm.step.duration")
+    assert duration["sum"] > 0.015
+
+
+def test_a_decorator_that_was_a_block(seen: Seen) -> None:
+    """Its runs know nothing of where the block was entered."""
+    step = otel_llm.track_step("s")
+    with otel_llm.track_workflow("first"), step:
+        pass
+
+    @step
+    def run() -> None: ...
+
+    with otel_llm.track_workflow("second"):
+        run()
+    run()
+    with suppress_instrumentation():
+        run()
+
+    assert [("first", 1), ("second", 1), (None, 1)] == [
+        (point["attributes"].get("gen_ai.workflow.name"), point["count"])
+        for point in seen.points("otel_llm.step.duration")
+    ]
+
+
 def test_methods(seen: Seen) -> None:
     """Methods can be decorated, class methods below their own decorator."""
 
@@ -586,6 +622,31 @@ async def test_async_generators_that_are_left(way: str, seen: Seen) -> None:
 
     assert before == here()
     assert ([True], ["unset"]) == (cleaned, [span["status"] for span in seen.spans])
+
+
+def test_async_generators_left_to_the_loop(seen: Seen, caplog: pytest.LogCaptureFixture) -> None:
+    """A loop that ends closes the generators that are still there, each once and without a word."""
+    cleaned: list[int] = []
+    kept: list[Any] = []
+
+    @otel_llm.track_step("s")
+    async def run(number: int) -> AsyncGenerator[int]:
+        try:
+            yield number
+        finally:
+            await asyncio.sleep(0.001)
+            cleaned.append(number)
+
+    async def main() -> None:
+        for number in range(8):
+            kept.append(run(number))
+            assert number == await anext(kept[-1])
+
+    asyncio.run(main())
+
+    assert list(range(8)) == sorted(cleaned)
+    assert [] == caplog.messages
+    assert ["unset"] * 8 == [span["status"] for span in seen.spans]
 
 
 def test_coroutine_that_is_dropped(seen: Seen) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +13,11 @@ from typing import Any
 
 import openai
 import pytest
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.trace import TracerProvider
 
 import otel_llm
+from otel_llm.context import BLOCK_KEY, current_context
 from otel_llm.testing import Seen, capture
 from otel_llm.testing.server import Reply, ScriptedServer
 from otel_llm_semconv import attributes as names
@@ -233,6 +237,44 @@ def test_odd_fields(seen: Seen) -> None:
     }
 
 
+def test_what_is_no_call_any_more(seen: Seen) -> None:
+    """Whatever is written onto the call, it ends."""
+    with otel_llm.track_inference("llama") as call:
+        broken: Any = call
+        broken.attributes = None
+        broken.input_tokens = "many"
+        otel_llm.record_tokens(input_tokens=3)
+
+    assert 1 == len(seen.spans)
+    assert {0} == {point["value"] for point in seen.points("otel_llm.client.active")}
+    assert 3 == seen.spans[0]["attributes"][names.GEN_AI_USAGE_INPUT_TOKENS]
+
+
+def test_dropped(server: ScriptedServer, seen: Seen) -> None:
+    """A block whose call is dropped is not counted, and has no span; what was made inside counts."""
+    with otel_llm.track_inference("mine") as call:
+        call.drop()
+    assert ([], {}) == (seen.spans, calls(seen))
+    with otel_llm.track_inference("mine") as call:
+        client(server).chat.completions.create(model="gpt-5", messages=ASK)
+        call.drop()
+    assert (["chat mine"], {"mine": 1}) == ([span["name"] for span in seen.spans], calls(seen))
+    assert {0} == {point["value"] for point in seen.points("otel_llm.client.active")}
+
+
+def test_without_metrics(server: ScriptedServer) -> None:
+    """The model of the block wins also where a request is read once somebody is known to see it."""
+    providers: Any = {"tracer_provider": TracerProvider(), "meter_provider": NoOpMeterProvider()}
+    with otel_llm.instrument(**providers, serve=False) as handle:
+        assert handle.telemetry is not None
+        assert handle.telemetry.only_spans
+        with otel_llm.track_inference("mine"):
+            client(server).chat.completions.create(model="gpt-5", messages=ASK)
+
+    (row,) = line("tinyllm", "tinyllm_requests_total{")
+    assert 'tinyllm_requests_total{graph="unknown",model="mine",request_type="generate"} 1.0' == row
+
+
 def test_silence(server: ScriptedServer) -> None:
     """Without `instrument()`, and where instrumentation is suppressed, the code inside runs and nothing is told."""
     with otel_llm.track_inference("llama") as call:
@@ -255,6 +297,60 @@ def test_a_fork_inside(seen: Seen) -> None:
         os._exit(sum(calls(seen).values()))
     assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert {"llama": 1} == calls(seen)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_of_a_block(seen: Seen) -> None:
+    """What a child tells that was forked inside of a block is its own, since its parent never hears of it."""
+    with otel_llm.track_inference("llama"):
+        child = os.fork()
+        if child == 0:
+            otel_llm.record_tokens("mine", 3)
+            os._exit(int(sum(point["value"] for point in seen.points("otel_llm.client.tokens"))))
+        assert 3 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+async def test_a_task_that_outlives_the_block(seen: Seen) -> None:
+    """A block in a task that outlives the one around it takes nothing from others in flight."""
+    go_on = asyncio.Event()
+
+    async def work() -> None:
+        await go_on.wait()
+        with otel_llm.track_inference("inner"):
+            pass
+
+    with otel_llm.track_inference("outer"):
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0)
+    with otel_llm.track_inference("outer"):
+        go_on.set()
+        await task
+        assert ['llm_active_connections{model="outer"} 1.0'] == line("local_llm", 'llm_active_connections{model="outer')
+
+    assert {"outer": 2, "inner": 1} == calls(seen)
+
+
+def test_tokens_of_many_threads(seen: Seen) -> None:
+    """Tokens that threads of one block tell at once are all there."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-7)
+    try:
+        with otel_llm.track_inference("llama") as call:
+            block: Any = current_context.get()[BLOCK_KEY]
+
+            def work() -> None:
+                for _ in range(20_000):
+                    block.add_tokens({"input_tokens": 1})
+
+            threads = [threading.Thread(target=work) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert 80_000 == call.input_tokens
 
 
 def test_many_threads(seen: Seen) -> None:

@@ -41,6 +41,13 @@ WRONG: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
         Value,
         rf"{WHOLE} to 2\*\*63 - 1, not 9223372036854775808",
     ),
+    ("huge", lambda: api.record_tokens("m", 10**5000), Value, rf"{WHOLE} to 2\*\*63 - 1, not int"),
+    (
+        "huge fraction",
+        lambda: api.set_memory_usage("m", Fraction(10**400)),
+        Value,
+        rf"set_memory_usage: size_bytes {WHOLE} to 2\*\*63 - 1, not 1000",
+    ),
     ("provider", lambda: api.record_tokens(provider=b"x"), Type, "provider must be a string or None, not bytes"),
     (
         "error",

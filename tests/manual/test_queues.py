@@ -193,6 +193,37 @@ async def _other(limiter: Any) -> AsyncGenerator[None]:
     limiter.release_on_behalf_of(borrower)
 
 
+@pytest.mark.parametrize("when", ["it is free", "its turn has come"])
+@pytest.mark.parametrize("make", [lambda: anyio.Semaphore(2), lambda: anyio.CapacityLimiter(2)])
+async def test_cancelled_while_it_gets_a_place(make: Callable[[], Any], when: str, seen: Seen) -> None:
+    """Who is cancelled on its way in was never at work, though a limiter gives its place back as others do."""
+    limiter = otel_llm.instrument_queue(make())
+    leaves, waits = asyncio.Event(), asyncio.Event()
+
+    async def work(until: asyncio.Event) -> None:
+        async with limiter:
+            await until.wait()
+
+    tasks = [asyncio.create_task(work(waits))]
+    if when != "it is free":
+        tasks.append(asyncio.create_task(work(leaves)))
+    await asyncio.sleep(0.01)
+    late = asyncio.create_task(work(waits))
+    if when == "it is free":
+        await asyncio.sleep(0)
+    else:
+        await asyncio.sleep(0.01)
+        leaves.set()
+        await asyncio.sleep(0)
+    late.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await late
+    assert (0, 1) == (told(seen)["size"], told(seen)["workers"])
+    waits.set()
+    await asyncio.gather(*tasks)
+    assert (0, 0) == (told(seen)["size"], told(seen)["workers"])
+
+
 @each_limiter
 def test_what_a_limiter_is(name: str) -> None:
     """An instrumented limiter is the same object, of a class that is named and made like its own."""

@@ -445,6 +445,20 @@ def test_text_that_nobody_can_send(seen: Seen) -> None:
     assert [({"otel_llm.cache.type": "a?b"}, 1)] == values(seen, "otel_llm.cache.hits")
 
 
+def test_long_values() -> None:
+    """What is too long to tell series apart is cut before it is kept, so that the cap is one of memory, too."""
+    with capture(max_series=3) as seen:
+        for end in "abcde":
+            otel_llm.record_cache_hit("c" * 1024 + end)
+            otel_llm.set_memory_usage("m" * 1024 + end, ord(end), memory_type="t" * 1024 + end)
+            otel_llm.record_tokens("m" * 1024 + end, 1, provider="p" * 1024 + end)
+
+        assert [({"otel_llm.cache.type": "c" * 1024}, 5)] == values(seen, "otel_llm.cache.hits")
+        assert [ord("e")] == [value for _, value in values(seen, "otel_llm.memory.usage")]
+        assert [5] == [value for _, value in values(seen, "otel_llm.client.tokens")]
+        assert [] == values(seen, "otel_llm.internal.folded")
+
+
 # before, after and without
 
 

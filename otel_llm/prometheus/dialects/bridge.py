@@ -151,6 +151,7 @@ class Bridge:
         if self._told_of != process or len(self._told) > _MOST_TOLD:
             self._told, self._told_of = {}, process
         rows: dict[str, Told] = {}
+        bounds: dict[str, tuple[float, ...]] = {}
         for row, view in zip(family.rows, self._rows[position], strict=True):
             for name in row.measures:
                 for facts, told in state.measures.get(name, ()):
@@ -159,12 +160,13 @@ class Bridge:
                         texts = self._told[facts] = self._texts(facts, process)
                     text = texts[view]
                     if text is not None:
+                        if family.kind == "counter" and told.counts is not None:
+                            told = told._replace(value=sum(told.counts), counts=None)
                         rows[text] = rows[text].plus(told) if text in rows else told
-        (name, *_) = (name for row in family.rows for name in row.measures)
-        bounds = state.bounds.get(name, ())
+                        bounds[text] = state.bounds.get(name, ())
         return [
             # Of durations a gauge shows the last one.
-            (text, _value(family, told, bounds), NEWEST if family.kind == "gauge" and told.counts else told.kind)
+            (text, _value(family, told, bounds[text]), NEWEST if family.kind == "gauge" and told.counts else told.kind)
             for text, told in rows.items()
         ]
 
@@ -340,8 +342,6 @@ def _value(family: FamilySpec, told: Told, bounds: Sequence[float]) -> float | H
     """Return a value as the family shows it, from counts on bounds that have its own among them."""
     if told.counts is None:
         return told.value
-    if family.kind == "counter":
-        return sum(told.counts)
     if family.kind == "gauge":
         return told.last
     if len(told.counts) != len(bounds) + 1 or not set(family.buckets) <= set(bounds):
