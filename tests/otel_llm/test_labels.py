@@ -81,7 +81,7 @@ def test_a_thread_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object, **__: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    with otel_llm.instrument(serve=False):
+    with capture():
         thread = threading.Thread()
         start = "_start_joinable_thread" if hasattr(threading, "_start_joinable_thread") else "_start_new_thread"
         monkeypatch.setattr(threading, start, refused)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
+from random import Random
 from threading import Thread
 from typing import Any
 
@@ -26,8 +27,9 @@ from otel_llm.prometheus import multiprocess
 from otel_llm.prometheus.families import INFINITY, Exemplar, Family, Histogram, Series
 from otel_llm.prometheus.multiprocess import Sources, processes
 from otel_llm.prometheus.multiprocess import directory as directories
+from otel_llm.prometheus.multiprocess.arithmetic import add_families, add_states
 from otel_llm.prometheus.multiprocess.directory import Directory
-from otel_llm.prometheus.multiprocess.snapshot import decode, encode
+from otel_llm.prometheus.multiprocess.snapshot import Snapshot, decode, encode
 from otel_llm.prometheus.multiprocess.worker import Shared
 from otel_llm.prometheus.web.server import Page
 from otel_llm.state import Facts, State, Totals
@@ -280,6 +282,35 @@ def test_tokens_of_a_server_that_lies(server: ScriptedServer, tmp_path: Path) ->
         _call(server)
     cells = decode(encode(_shared().take())).state.cells
     assert [3 * usage["prompt_tokens"]] == [totals.input_tokens for _, totals in cells]
+
+
+def test_no_sum_falls(tmp_path: Path) -> None:
+    """Sums of seconds are the same in whatever order processes are added up, so that none falls when one has gone."""
+    facts = Facts("chat", "openai")
+    random = Random(1)
+    bounds = {"duration": (1.0,), "time_to_first_chunk": (1.0,)}
+    snapshots: list[Snapshot] = []
+    for _ in range(20):
+        seconds, first = sum(random.random() for _ in range(9)), random.random()
+        told = Totals(9, seconds, [9, 0], distributions={"time_to_first_chunk": ([9, 0], first)})
+        state = State(bounds, [], [(facts, told)], {}, "shop")
+        counted = Histogram((1.0, INFINITY), [9, 9], seconds)
+        family = Family("gen_ai_client_operation_duration_seconds", "", "histogram", series=[Series("", counted)])
+        directory = Directory(tmp_path, "1-1", own=False)
+        taken = Shared(directory, Sources(lambda state=state: state, lambda family=family: [family])).take()  # type: ignore[misc]
+        assert pytest.approx(seconds, abs=1e-6) == taken.state.cells[0][1].seconds
+        snapshots.append(taken)
+
+    sums: set[tuple[float, float, float]] = set()
+    for _ in range(50):
+        random.shuffle(snapshots)
+        ((_, totals),) = add_states([each.state for each in snapshots], snapshots[0].state).cells
+        (shown,) = add_families([each.families for each in snapshots]).families
+        (value,) = [value for _, value in shown.series]
+        assert isinstance(value, Histogram)
+        assert value.sum is not None
+        sums.add((totals.seconds, totals.distributions["time_to_first_chunk"][1], value.sum))
+    assert 1 == len(sums)
 
 
 def test_no_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

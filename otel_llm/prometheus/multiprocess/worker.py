@@ -14,7 +14,7 @@ from threading import Event, RLock, Thread, get_ident
 from typing import TYPE_CHECKING, TypeVar
 
 from otel_llm import faults
-from otel_llm.prometheus.families import Family, Series, parsed, spelled
+from otel_llm.prometheus.families import Family, Histogram, Series, parsed, spelled
 from otel_llm.prometheus.multiprocess import processes
 from otel_llm.prometheus.multiprocess.arithmetic import (
     add_families,
@@ -33,7 +33,7 @@ from otel_llm.prometheus.multiprocess.snapshot import (
     join,
     plain,
 )
-from otel_llm.state import State
+from otel_llm.state import State, Totals
 
 if TYPE_CHECKING:
     from otel_llm.prometheus.multiprocess import Claim, Sources
@@ -50,6 +50,10 @@ _TICK = 0.25
 """Seconds between two attempts to get what another process has."""
 _SHARE = 0.02
 """Of the time of a processor, what snapshots may take."""
+_GRID = float(1 << 20)
+"""Parts of a second that sums are rounded to: as such they add up exactly in any order, up to 2**33 seconds. Else a sum
+could fall by its last bit when a process is gone, which Prometheus would take for a new start."""
+_OURS = ("gen_ai_", "otel_llm_", "http_client_")
 _TOUCH = 3600.0
 _LONGEST_ADDRESS = 100
 """Bytes of the path of a socket (``unix(7)``: 108 on Linux, 104 elsewhere)."""
@@ -181,7 +185,9 @@ class Shared:
         """Return the half that pages of dialects are made of."""
         state = self.sources.state()
         active = [one for one in state.active if one[1]]
-        return state._replace(active=active, cells=by_facts(state.cells))
+        return state._replace(
+            active=active, cells=[(facts, _rounded(totals)) for facts, totals in by_facts(state.cells)]
+        )
 
     def take_families(self) -> Families:
         """Return the half that the canonical page is made of."""
@@ -192,6 +198,8 @@ class Shared:
             if not isinstance(family, Family):  # a native metric, which is not ours to share
                 continue
             series = plain([_filled(one) if '=""' in one.labels else one for one in family.series])
+            if family.kind == "histogram" and family.name.startswith(_OURS):
+                series = [Series(labels, _with_rounded_sum(value)) for labels, value in series]
             families.append(family._replace(series=series, samples=None))
             if family.kind == "gauge" and family.last:
                 for labels, value in series:
@@ -376,6 +384,23 @@ class Shared:
             for key, _ in answers.select(left):
                 answers.unregister(key.fileobj)
                 key.fileobj.close()  # type: ignore[union-attr]  # it is a socket
+
+
+def _round(value: float) -> float:
+    return round(value * _GRID) / _GRID if abs(value) < 1 << 33 else value
+
+
+def _rounded(totals: Totals) -> Totals:
+    distributions = totals.distributions
+    if distributions:
+        distributions = {name: (counts, _round(total)) for name, (counts, total) in distributions.items()}
+    return totals._replace(seconds=_round(totals.seconds), distributions=distributions)
+
+
+def _with_rounded_sum(value: float | Histogram) -> float | Histogram:
+    if not isinstance(value, Histogram) or value.sum is None:
+        return value
+    return value._replace(sum=_round(value.sum))
 
 
 def _each(snapshots: list[Snapshot], half: Callable[[Snapshot], T]) -> list[T]:
