@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import RLock
-from typing import Any
+from types import TracebackType
+from typing import Any, TypeVar
 
 from opentelemetry.context import Context
 
@@ -12,8 +14,9 @@ from otel_llm.block import Block
 from otel_llm.call import Call
 from otel_llm.context import BLOCK_KEY, LABELS_KEY, Labels
 from otel_llm.telemetry import Telemetry, forks, suppressed
-from otel_llm.wire.fields import count, text
 from otel_llm_semconv.values import INFERENCE_OPERATIONS, Operation
+
+T = TypeVar("T")
 
 _FUNCTION = "track_inference"
 _UNKNOWN = "unknown"
@@ -44,6 +47,16 @@ class Inference(Block):
         self._lock = RLock()
         self._alone = True
         """Whether no call of an instrumented client was made inside."""
+        self._wrong: TypeError | ValueError | None = None
+        """What is wrong with something that was written onto the call."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the call; say what is wrong with what was written onto it, unless something else is raised already."""
+        super().__exit__(kind, error, trace)
+        if error is None and self._wrong is not None:
+            raise self._wrong
 
     def __enter__(self) -> Call:  # type: ignore[override]
         """Begin, and return the call; what is written onto it is recorded with it."""
@@ -59,6 +72,7 @@ class Inference(Block):
         self.call = call = Call()
         call.request_model, call.operation, call.provider, call.base_url, call.endpoint = self._given
         self._alone, self._telemetry, self._told, self._lock = True, None, {}, RLock()
+        self._wrong = None
         if self._labels:
             outer: Any = context.get(LABELS_KEY) or {}
             context = Context({**context, LABELS_KEY: Labels(outer, self._labels)})
@@ -120,14 +134,22 @@ class Inference(Block):
         call.request_model, call.operation, call.provider, call.base_url, call.endpoint = self._given
         for name in _TOKENS:
             tokens, told = getattr(call, name), self._told.get(name)
-            if told is not None:
-                tokens = told + (count(tokens) or 0)
             if tokens is not None:
-                setattr(call, name, count(tokens))
+                tokens = self._checked(arguments.whole, name, tokens)
+            if told is not None:
+                tokens = told + (tokens or 0)
+            setattr(call, name, tokens)
         if call.response_model is not None:
-            call.response_model = text(call.response_model)
+            call.response_model = self._checked(arguments.text, "response_model", call.response_model)
         if not isinstance(call.attributes, dict):
             call.attributes = {}
+
+    def _checked(self, check: Callable[[str, str, Any], T], name: str, value: Any) -> T | None:
+        try:
+            return check(_FUNCTION, name, value)
+        except (TypeError, ValueError) as wrong:
+            self._wrong = wrong
+            return None
 
 
 def track_inference(
@@ -157,6 +179,7 @@ def track_inference(
     Raises:
         TypeError: an argument is no string, or what is decorated no function.
         ValueError: *model* is empty, or there is no such *operation*; later, the block is entered or left twice.
+        TypeError, ValueError: at the end of the block, what was written onto the call is no such thing.
 
     Source: GenAI semantic conventions, "Inference"; `track_inference` of seed 000.
     """

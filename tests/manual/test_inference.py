@@ -223,18 +223,33 @@ def test_misuse() -> None:
             block.__exit__(None, None, None)
 
 
-def test_odd_fields(seen: Seen) -> None:
-    """What is no number of tokens and no name of a model is not recorded, and breaks nothing."""
-    with otel_llm.track_inference("llama") as call:
-        odd: Any = call
-        odd.input_tokens, odd.output_tokens, odd.response_model, odd.operation = -5, "many", 7, None
+@pytest.mark.parametrize(
+    ("field", "value", "error", "message"),
+    [
+        ("input_tokens", -5, ValueError, "input_tokens must be a whole number from 0 up to 2\\*\\*63 - 1, not -5"),
+        ("output_tokens", "many", TypeError, "output_tokens must be a whole number from 0 up, not str"),
+        ("response_model", 7, TypeError, "response_model must be a string, not int"),
+    ],
+)
+def test_odd_fields(seen: Seen, field: str, value: object, error: type[Exception], message: str) -> None:
+    """What is no number of tokens and no name of a model is an error when the block ends; the rest is recorded."""
 
-    (span,) = seen.spans
-    assert {"chat", "llama"} == {
-        span["attributes"].get(name)
-        for name in (names.GEN_AI_OPERATION_NAME, names.GEN_AI_REQUEST_MODEL, names.GEN_AI_USAGE_INPUT_TOKENS)
-        if name in span["attributes"]
-    }
+    def work(model: str, *raised: Exception) -> None:
+        with otel_llm.track_inference(model) as call:
+            call.reasoning_tokens = 3
+            setattr(call, field, value)
+            for each in raised:
+                raise each
+
+    with pytest.raises(error, match=f"otel_llm.track_inference: {message}"):
+        work("llama")
+    with pytest.raises(KeyError):
+        work("other", KeyError())
+
+    assert {"llama": 1, "other": 1} == calls(seen)
+    span, _ = seen.spans
+    assert ("unset", 3) == (span["status"], span["attributes"][names.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS])
+    assert not {names.GEN_AI_USAGE_INPUT_TOKENS, names.GEN_AI_RESPONSE_MODEL} & span["attributes"].keys()
 
 
 def test_what_is_no_call_any_more(seen: Seen) -> None:
@@ -242,7 +257,7 @@ def test_what_is_no_call_any_more(seen: Seen) -> None:
     with otel_llm.track_inference("llama") as call:
         broken: Any = call
         broken.attributes = None
-        broken.input_tokens = "many"
+        broken.span_attributes = "many"
         otel_llm.record_tokens(input_tokens=3)
 
     assert 1 == len(seen.spans)

@@ -55,7 +55,7 @@ CASES: dict[str, tuple[Callable[[], None], str, dict[str, Any], object, str, dic
         {"error.type": "ConnectionError"},
         1,
         "llmbackend",
-        {'llm_errors_total{backend="",error_type="network"}': 1},
+        {'llm_errors_total{backend="unknown",error_type="network"}': 1},
     ),
     "error of a name": (
         lambda: otel_llm.record_error("timeout", provider="ollama"),
@@ -312,10 +312,10 @@ def test_tokens(seen: Seen) -> None:
     } == rows("local_llm", "llm_tokens_total")
     assert {
         'llm_tokens_used{provider="openai",token_type="input"}': 3,
-        'llm_tokens_used{provider="",token_type="input"}': 10,
+        'llm_tokens_used{provider="unknown",token_type="input"}': 10,
         'llm_tokens_used{provider="openai",token_type="output"}': 4,
         'llm_tokens_used{provider="openai",token_type="total"}': 7,
-        'llm_tokens_used{provider="",token_type="total"}': 10,
+        'llm_tokens_used{provider="unknown",token_type="total"}': 10,
     } == rows("aegis", "llm_tokens_used{")
 
 
@@ -483,7 +483,7 @@ def test_before_instrument(caplog: pytest.LogCaptureFixture) -> None:
     assert [
         (
             "otel_llm: record_cache_hit() was called before otel_llm.instrument(): "
-            "what it tells, and what others tell before, is lost"
+            "what this and other functions tell until then is lost"
         )
     ] == caplog.messages
     with capture() as seen:

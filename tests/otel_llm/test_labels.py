@@ -263,7 +263,7 @@ async def test_labels_decorate_an_async_generator() -> None:
 def test_labels_decorate_nothing_else() -> None:
     """What is no function is one clear error, where it is decorated."""
     decorator: Any = otel_llm.labels(graph="a")
-    with pytest.raises(TypeError, match="otel_llm.labels: expected a function to decorate, not 3"):
+    with pytest.raises(TypeError, match=r"otel_llm\.labels: expected a function to decorate, not 3"):
         decorator(3)
 
 
