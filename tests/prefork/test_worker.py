@@ -32,7 +32,7 @@ from otel_llm.prometheus.multiprocess.directory import Directory
 from otel_llm.prometheus.multiprocess.snapshot import Snapshot, decode, encode
 from otel_llm.prometheus.multiprocess.worker import Shared
 from otel_llm.prometheus.web.server import Page
-from otel_llm.state import Facts, State, Totals
+from otel_llm.state import Facts, State, Told, Totals
 from otel_llm.testing.server import Reply, ScriptedServer
 from tests.prefork.deployment import counted, eventually, free_port
 
@@ -285,7 +285,7 @@ def test_tokens_of_a_server_that_lies(server: ScriptedServer, tmp_path: Path) ->
 
 
 def test_no_sum_falls(tmp_path: Path) -> None:
-    """Sums of seconds are the same in whatever order processes are added up, so that none falls when one has gone."""
+    """Sums are the same in whatever order processes are added up, so that none falls when one has gone."""
     facts = Facts("chat", "openai")
     random = Random(1)
     bounds = {"duration": (1.0,), "time_to_first_chunk": (1.0,)}
@@ -293,7 +293,8 @@ def test_no_sum_falls(tmp_path: Path) -> None:
     for _ in range(20):
         seconds, first = sum(random.random() for _ in range(9)), random.random()
         told = Totals(9, seconds, [9, 0], distributions={"time_to_first_chunk": ([9, 0], first)})
-        state = State(bounds, [], [(facts, told)], {}, "shop")
+        by_hand = {"aegis llm_cost_usd": [('provider="openai"', Told(first / 3))]}
+        state = State(bounds, [], [(facts, told)], {}, "shop", {"steps": [(facts, Told(seconds, [9, 0]))]}, by_hand)
         counted = Histogram((1.0, INFINITY), [9, 9], seconds)
         family = Family("gen_ai_client_operation_duration_seconds", "", "histogram", series=[Series("", counted)])
         directory = Directory(tmp_path, "1-1", own=False)
@@ -301,15 +302,19 @@ def test_no_sum_falls(tmp_path: Path) -> None:
         assert pytest.approx(seconds, abs=1e-6) == taken.state.cells[0][1].seconds
         snapshots.append(taken)
 
-    sums: set[tuple[float, float, float]] = set()
+    sums: set[tuple[float, ...]] = set()
     for _ in range(50):
         random.shuffle(snapshots)
-        ((_, totals),) = add_states([each.state for each in snapshots], snapshots[0].state).cells
+        state = add_states([each.state for each in snapshots], snapshots[0].state)
+        ((_, totals),) = state.cells
+        ((_, steps),) = state.measures["steps"]
+        ((_, cost),) = state.by_hand["aegis llm_cost_usd"]
         (shown,) = add_families([each.families for each in snapshots]).families
         (value,) = [value for _, value in shown.series]
         assert isinstance(value, Histogram)
         assert value.sum is not None
-        sums.add((totals.seconds, totals.distributions["time_to_first_chunk"][1], value.sum))
+        first = totals.distributions["time_to_first_chunk"][1]
+        sums.add((totals.seconds, first, value.sum, steps.value, cost.value))
     assert 1 == len(sums)
 
 

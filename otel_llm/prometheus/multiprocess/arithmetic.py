@@ -90,7 +90,15 @@ def _add_told(
         if known is None and len(sums) >= most and key not in keep:
             key = fold(key)
             known = sums.get(key)
-        sums[key] = each if known is None else known.plus(each)
+        sums[key] = each if known is None else exact(known.plus(each))
+
+
+def exact(told: Told) -> Told:
+    """Return what grows in millionths: as such sums come to the same in any order, and none falls when a worker goes.
+
+    Up to 2**31, that is; Prometheus would take a sum that falls by its last bit for a new start.
+    """
+    return told._replace(value=round(told.value, 6)) if told.kind == GROWING else told
 
 
 def _fit_told(
@@ -214,7 +222,7 @@ def _later(told: Iterable[tuple[K, Told]], before: Iterable[tuple[K, Told]]) -> 
                 counts = each.counts
                 if counts is not None and earlier.counts is not None and len(counts) == len(earlier.counts):
                     counts = list(map(sub, counts, earlier.counts))
-                each = each._replace(value=each.value - earlier.value, counts=counts)
+                each = exact(each._replace(value=each.value - earlier.value, counts=counts))
             later.append((key, each))
     return later
 

@@ -6,7 +6,7 @@ import os
 import selectors
 import socket
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from otel_llm.prometheus.multiprocess.arithmetic import (
     add_families,
     add_states,
     by_facts,
+    exact,
     subtract_families,
     subtract_state,
 )
@@ -33,7 +34,7 @@ from otel_llm.prometheus.multiprocess.snapshot import (
     join,
     plain,
 )
-from otel_llm.state import State, Totals
+from otel_llm.state import State, Told, Totals
 
 if TYPE_CHECKING:
     from otel_llm.prometheus.multiprocess import Claim, Sources
@@ -184,9 +185,11 @@ class Shared:
     def take_state(self) -> State:
         """Return the half that pages of dialects are made of."""
         state = self.sources.state()
-        active = [one for one in state.active if one[1]]
         return state._replace(
-            active=active, cells=[(facts, _rounded(totals)) for facts, totals in by_facts(state.cells)]
+            active=[one for one in state.active if one[1]],
+            cells=[(facts, _rounded(totals)) for facts, totals in by_facts(state.cells)],
+            measures=_exact(state.measures),
+            by_hand=_exact(state.by_hand),
         )
 
     def take_families(self) -> Families:
@@ -395,6 +398,10 @@ def _rounded(totals: Totals) -> Totals:
     if distributions:
         distributions = {name: (counts, _round(total)) for name, (counts, total) in distributions.items()}
     return totals._replace(seconds=_round(totals.seconds), distributions=distributions)
+
+
+def _exact(told: Mapping[str, Sequence[tuple[T, Told]]]) -> dict[str, list[tuple[T, Told]]]:
+    return {name: [(key, exact(each)) for key, each in rows] for name, rows in told.items()}
 
 
 def _with_rounded_sum(value: float | Histogram) -> float | Histogram:
