@@ -104,7 +104,7 @@ def uncounted() -> frozenset[str]:
 
 def _find(name: str, dialect: str | Path | None) -> tuple[Dialect, FamilySpec]:
     if not isinstance(name, str):
-        raise TypeError(f"family(): name must be a string, not {type(name).__name__}")
+        raise TypeError(f"otel_llm.family: name must be a string, not {type(name).__name__}")
     known = {known: load(known) for known in shipped() if known != serving.CANONICAL}
     if serving.shown is not None:
         known.update({each.name: each for each in serving.shown.settings.dialects if each.name != serving.CANONICAL})
@@ -113,19 +113,19 @@ def _find(name: str, dialect: str | Path | None) -> tuple[Dialect, FamilySpec]:
         if len(having) != 1:
             several = [each.name for each in having] or list(known)
             wanted = "dialect= one of" if having else "a family of"
-            raise ValueError(f"family(): name={name!r}: expected {wanted} {', '.join(several)}")
+            raise ValueError(f"otel_llm.family: name={name!r}: expected {wanted} {', '.join(several)}")
         found = having[0]
     elif isinstance(dialect, str) and not is_path(dialect):
         if dialect not in known:
             names = ", ".join(known)
-            raise ValueError(f"family(): dialect={dialect!r}: expected one of {names}, or the path of a file")
+            raise ValueError(f"otel_llm.family: dialect={dialect!r}: expected one of {names}, or the path of a file")
         found = known[dialect]
     else:
         found = load(dialect)
     spec = _of(found, name)
     if spec is None:
         names = ", ".join([each.name for each in found.families])
-        raise ValueError(f"family(): name={name!r}: expected one of {found.name}: {names}")
+        raise ValueError(f"otel_llm.family: name={name!r}: expected one of {found.name}: {names}")
     return found, spec
 
 
@@ -139,7 +139,7 @@ def _kept(kept: dict[str, Fed], dialect: Dialect, spec: FamilySpec) -> Fed:
     labels = (*spec.labels, *filter(None, [spec.row_label]))
     if known is not None:
         if (known.spec.kind, _names_of(known), known.spec.buckets) != (spec.kind, labels, spec.buckets):
-            raise ValueError(f"family(): {spec.name} of {dialect.name}: another file of that name has it otherwise")
+            raise ValueError(f"otel_llm.family: {spec.name} of {dialect.name}: another file of that name has it otherwise")
         return known
     made = _MADE[spec.kind](spec, labels)
     made.spec = spec

@@ -198,7 +198,7 @@ def test_names(name: str, dialect: str | None, message: str) -> None:
 def test_types() -> None:
     """A name must be a string, a dialect a string or a path."""
     untyped: Any = otel_llm.family
-    with pytest.raises(TypeError, match=r"^family\(\): name must be a string, not int$"):
+    with pytest.raises(TypeError, match=r"^otel_llm\.family: name must be a string, not int$"):
         untyped(3)
     with pytest.raises(TypeError, match=r"^a dialect must be a name or a path, not int$"):
         untyped("llm_cost_usd", dialect=3)
