@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Real
 
 from otel_llm.wire.fields import LARGEST, clean
@@ -18,7 +18,8 @@ def text(function: str, argument: str, value: str, *, empty: bool = False) -> st
         ValueError: it is empty, unless it may be.
     """
     if not isinstance(value, str):
-        raise TypeError(f"otel_llm.{function}: {argument} must be a string, not {type(value).__name__}")
+        hint = f'; to decorate a function, write @otel_llm.{function}("...")' if callable(value) else ""
+        raise TypeError(f"otel_llm.{function}: {argument} must be a string, not {type(value).__name__}{hint}")
     if not value and not empty:
         raise ValueError(f"otel_llm.{function}: {argument} must be a string that is not empty")
     # A string enum is its value here.
@@ -36,6 +37,17 @@ def maybe(function: str, argument: str, value: str | None) -> str | None:
     if not isinstance(value, str):
         raise TypeError(f"otel_llm.{function}: {argument} must be a string or None, not {type(value).__name__}")
     return text(function, argument, value, empty=True) or None
+
+
+def texts(function: str, argument: str, value: Sequence[str]) -> tuple[str, ...]:
+    """Return several texts.
+
+    Raises:
+        TypeError: it is no list or tuple of strings.
+    """
+    if not isinstance(value, (list, tuple)) or not all(isinstance(each, str) for each in value):
+        raise TypeError(f"otel_llm.{function}: {argument} must be a list of strings, not {value!r:.200}")
+    return tuple([text(function, argument, each, empty=True) for each in value])
 
 
 def whole(function: str, argument: str, value: int) -> int:

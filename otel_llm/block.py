@@ -85,6 +85,9 @@ class Block:
             self.leave(error)
         except Exception:
             faults.fault(faults.MANUAL)
+        finally:
+            # Some blocks are in their context, a circle that only the collector would break.
+            self.context = Context()
 
     def __enter__(self) -> Self:
         self._open()
@@ -97,7 +100,8 @@ class Block:
         token, self._token = self._token, None
         if token is not None:
             _reset(token)
-        self._close(error)
+        early = isinstance(error, GeneratorExit) and _in_generator()
+        self._close(None if early else error, safely=early)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -233,6 +237,14 @@ def _unseen(body: Any, value: object) -> Any:
         return body.asend(value)
     finally:
         sys.set_asyncgen_hooks(*hooks)
+
+
+def _in_generator() -> bool:
+    """Whether the code that leaves a block is a generator's: one that is left early does not fail."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and f"{frame.f_globals.get('__name__')}.".startswith(("otel_llm.", "contextlib.")):
+        frame = frame.f_back
+    return bool(frame.f_code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR))
 
 
 def _reset(token: Token[Context]) -> None:

@@ -64,6 +64,8 @@ def failure(error_type: str, error: BaseException | None) -> Failure:
             status = getattr(error, "status_code", None)
             if status is None:
                 status = getattr(getattr(error, "response", None), "status_code", None)
+            if status is None and isinstance(error, Exception):
+                status = _status(error)
             # An answer that began well can fail later.
             if type(status) is not int or status < 400:
                 status = None
@@ -98,6 +100,12 @@ def failure_told(told: str | BaseException | type[BaseException]) -> Failure:
     return Failure(name, name, next(filter(None, known), ErrorClass.UNKNOWN))
 
 
+def _status(error: Exception) -> int | None:
+    """Return the HTTP status of an error of another client, such as `urllib` and `aiohttp`."""
+    named = getattr(error, "code", None), getattr(error, "status", None)
+    return next((status for status in named if type(status) is int and 400 <= status < 600), None)
+
+
 def _told(error: BaseException) -> str | None:
     """Return the class of an error that came in an answer, by what the API calls it."""
     body: Any = getattr(error, "body", None)
@@ -114,7 +122,7 @@ def _class(error_type: str, kind: type[BaseException] | None, status: int | None
     if status is not None and status >= 400:
         return CLASS_BY_STATUS.get(status, ErrorClass.API_ERROR)
     if kind is None:
-        return CLASS_BY_API_ERROR.get(error_type, ErrorClass.API_ERROR)
+        return CLASS_BY_API_ERROR.get(error_type) or _CLASSES.get(error_type, ErrorClass.API_ERROR)
     if told is not None:
         return told
     bases = (CLASS_BY_EXCEPTION.get(base.__name__) for base in kind.__mro__)

@@ -59,6 +59,8 @@ class Exchange:
     """Whether no call has begun here."""
     over = False
     """Whether the request is done, though a task that was made in the middle of it may still find it in its context."""
+    within: Context | None = None
+    """The context of the call, where that is not the one in which it begins."""
     covered = staticmethod(foreign.covered)
     """What another instrumentation makes of an operation."""
 
@@ -84,7 +86,9 @@ class Exchange:
             raw: whether the caller gets the bytes of the answer.
             image: whether the request is known to show an image, which its body may not tell.
         """
-        context = current_context.get()
+        context = self.within
+        if context is None:
+            context = current_context.get()
         if context and suppressed(context):
             return
         call = Call()

@@ -15,6 +15,7 @@ from types import AsyncGeneratorType, GeneratorType
 from typing import Any, TypeAlias
 from weakref import ref
 
+from otel_llm.context import BLOCK_KEY, current_context
 from otel_llm.exchange import Exchange
 from otel_llm.faults import fault
 from otel_llm.patching import Patches
@@ -25,22 +26,22 @@ Begin: TypeAlias = Callable[[Exchange], None]
 """Begins the exchange, or leaves it alone; it may raise."""
 
 
-def opening(patches: Patches, telemetry: Telemetry, begin: Begin, chunks: Any) -> Any:
+def opening(patches: Patches, telemetry: Telemetry, begin: Begin, chunks: Any, *, runs_model: bool) -> Any:
     """Return a generator that stands for the client's *chunks* and has *begin* begin the call at its first ``next``."""
     if chunks.__class__ is not GeneratorType or not _is_on(patches, telemetry):
         return chunks
-    request = _Request(patches, telemetry, begin)
+    request = _Request(patches, telemetry, begin, runs_model=runs_model)
     reader: Any = _read(request, chunks)
     reader.__name__, reader.__qualname__ = chunks.__name__, chunks.__qualname__
     request.reader = ref(reader)
     return reader
 
 
-def aopening(patches: Patches, telemetry: Telemetry, begin: Begin, chunks: Any) -> Any:
+def aopening(patches: Patches, telemetry: Telemetry, begin: Begin, chunks: Any, *, runs_model: bool) -> Any:
     """Return an async generator that stands for the client's *chunks*; `opening` for asyncio."""
     if chunks.__class__ is not AsyncGeneratorType or not _is_on(patches, telemetry):
         return chunks
-    return _AsyncReader(_Request(patches, telemetry, begin), chunks)
+    return _AsyncReader(_Request(patches, telemetry, begin, runs_model=runs_model), chunks)
 
 
 def _is_on(patches: Patches, telemetry: Telemetry) -> bool:
@@ -53,9 +54,15 @@ class _Request:
     reader: ref[Any]
     """The generator that stands for the client's. One that is dropped is closed, too, but dead here by then."""
 
-    def __init__(self, patches: Patches, telemetry: Telemetry, begin: Begin) -> None:
+    def __init__(self, patches: Patches, telemetry: Telemetry, begin: Begin, *, runs_model: bool) -> None:
         self.exchange = Exchange()
         self.exchange.telemetry = telemetry
+        # What is made inside of a block belongs there, wherever it is read.
+        context = current_context.get()
+        block: Any = context.get(BLOCK_KEY) if context and runs_model else None
+        if block is not None:
+            self.exchange.within = context
+            block.step_back()
         self._patches = patches
         self._begin = begin
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from threading import RLock
 from types import TracebackType
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from opentelemetry.context import Context
 
@@ -13,7 +15,9 @@ from otel_llm import arguments, telling
 from otel_llm.block import Block
 from otel_llm.call import Call
 from otel_llm.context import BLOCK_KEY, LABELS_KEY, Labels
+from otel_llm.provider import DEFAULT_PORTS, provider_of
 from otel_llm.telemetry import Telemetry, forks, suppressed
+from otel_llm_semconv import attributes as names
 from otel_llm_semconv.values import INFERENCE_OPERATIONS, Operation
 
 T = TypeVar("T")
@@ -21,6 +25,7 @@ T = TypeVar("T")
 _FUNCTION = "track_inference"
 _UNKNOWN = "unknown"
 _OPERATIONS = (*sorted(INFERENCE_OPERATIONS), Operation.EMBEDDINGS)
+_TEXTS = ("response_model", "response_id", "error_type")
 _TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 
 
@@ -34,12 +39,14 @@ class Inference(Block):
         self,
         model: str,
         operation: str,
-        provider: str,
+        provider: str | None,
         base_url: str | None,
         endpoint: str | None,
         labels: dict[str, str],
     ) -> None:
         super().__init__(_FUNCTION)
+        self._server = _server(base_url) if base_url else (None, None)
+        provider = provider or provider_of(*self._server, _UNKNOWN)
         self._given = model, operation, provider, base_url, endpoint
         self._labels = labels
         self._telemetry: Telemetry | None = None
@@ -47,6 +54,8 @@ class Inference(Block):
         self._lock = RLock()
         self._alone = True
         """Whether no call of an instrumented client was made inside."""
+        self._is_ours = False
+        """Whether a call was made inside that we see ourselves."""
         self._wrong: TypeError | ValueError | None = None
         """What is wrong with something that was written onto the call."""
 
@@ -70,15 +79,15 @@ class Inference(Block):
     def enter(self, context: Context) -> Context:
         """Begin the call, and have the calls made inside know of it."""
         self.call = call = Call()
-        call.request_model, call.operation, call.provider, call.base_url, call.endpoint = self._given
+        self._describe(call)
         self._alone, self._telemetry, self._told, self._lock = True, None, {}, RLock()
-        self._wrong = None
+        self._is_ours, self._wrong = False, None
         if self._labels:
             outer: Any = context.get(LABELS_KEY) or {}
             context = Context({**context, LABELS_KEY: Labels(outer, self._labels)})
         telemetry = telling.listener(_FUNCTION)
         if telemetry is None or suppressed(context) or (telemetry.asleep and not telemetry.wakes()):
-            return context
+            return Context({**context, BLOCK_KEY: self})
         around: Any = context.get(BLOCK_KEY)
         if around is not None:
             around.step_back()
@@ -86,17 +95,37 @@ class Inference(Block):
         call.context = context
         return telemetry.begin_by_hand(call, self)
 
+    def _describe(self, call: Call) -> None:
+        call.request_model, call.operation, call.provider, call.base_url, call.endpoint = self._given
+        call.server_address, call.server_port = self._server
+
     def take(self, call: Call) -> None:
         """Have a call of an instrumented client count in the place of the block, with the block's model."""
-        if self._inside:
-            call.request_model = self._given[0]
+        telemetry = self._telemetry
+        if telemetry is not None and (self._is_here() or not self._alone):
+            self._is_ours = True
+            telemetry.ledger.rename(call, self._given[0])
             self.step_back()
+
+    def take_point(self) -> str | None:
+        """Have a call that another instrumentation tells of count in the place of the block.
+
+        Returns:
+            the block's model; empty where the block is over, and None where the call is counted by us already.
+        """
+        if self._is_ours:
+            return None
+        if self._telemetry is None or not self._is_here():
+            return ""
+        self.step_back()
+        return self._given[0]
 
     def step_back(self) -> None:
         """Leave it to what is inside to count."""
-        if self._alone and self._telemetry is not None and self._is_here():
-            self._alone = False
-            self._telemetry.ledger.leave(self.call)
+        with self._lock:
+            if self._alone and self._telemetry is not None and self._is_here():
+                self._alone = False
+                self._telemetry.ledger.leave(self.call)
 
     def add_tokens(self, told: dict[str, int]) -> bool:
         """Take note of tokens that are told inside; False where the block is over."""
@@ -116,10 +145,12 @@ class Inference(Block):
         telemetry, call = self._telemetry, self.call
         if telemetry is None:
             return
+        with self._lock:
+            alone = self._alone
         if call.dropped:
-            if self._alone:
+            if alone:
                 telemetry.ledger.leave(call)
-        elif self._alone:
+        elif alone:
             try:
                 self._tidy(call)
                 telemetry.spans.own_up(call)
@@ -128,10 +159,11 @@ class Inference(Block):
         else:
             call.ended_at = self.ended_at
             telemetry.spans.end_around(call, error)
+        call.context = None
 
     def _tidy(self, call: Call) -> None:
         """Have what the application wrote onto the call be what it should be, and add what it told of tokens."""
-        call.request_model, call.operation, call.provider, call.base_url, call.endpoint = self._given
+        self._describe(call)
         for name in _TOKENS:
             tokens, told = getattr(call, name), self._told.get(name)
             if tokens is not None:
@@ -139,10 +171,24 @@ class Inference(Block):
             if told is not None:
                 tokens = told + (tokens or 0)
             setattr(call, name, tokens)
-        if call.response_model is not None:
-            call.response_model = self._checked(arguments.text, "response_model", call.response_model)
+        for name in _TEXTS:
+            if getattr(call, name) is not None:
+                setattr(call, name, self._checked(arguments.text, name, getattr(call, name)))
+        if call.finish_reasons:
+            call.finish_reasons = self._checked(arguments.texts, "finish_reasons", call.finish_reasons) or ()
         if not isinstance(call.attributes, dict):
             call.attributes = {}
+        if call.first_chunk_at is not None:
+            call.first_chunk_at = self._checked(self._moment, "first_chunk_at", call.first_chunk_at)
+            if call.time_to_first_chunk is not None:
+                call.attributes[names.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK] = call.time_to_first_chunk
+
+    def _moment(self, function: str, name: str, value: float) -> float:
+        """Return a time that is inside the block."""
+        moment = arguments.seconds(function, name, value)
+        if not self.call.started_at <= moment <= self.ended_at:
+            raise ValueError(f"otel_llm.{function}: {name} must be a time.perf_counter() from inside the block")
+        return moment
 
     def _checked(self, check: Callable[[str, str, Any], T], name: str, value: Any) -> T | None:
         try:
@@ -150,6 +196,16 @@ class Inference(Block):
         except (TypeError, ValueError) as wrong:
             self._wrong = wrong
             return None
+
+
+@lru_cache(maxsize=256)
+def _server(base_url: str) -> tuple[str | None, int | None]:
+    """Return the address and the port of a base URL, as far as it tells them."""
+    try:
+        url = urlsplit(base_url)
+        return url.hostname, url.port or DEFAULT_PORTS.get(url.scheme)
+    except ValueError:
+        return None, None
 
 
 def track_inference(
@@ -165,12 +221,13 @@ def track_inference(
 
     The block is a call as those of instrumented clients are, with span, metrics and pages, unless such a call is made
     inside: then that one counts, under the model and with the labels of the block, and the block does not. Entering it
-    returns the `Call`; `record_tokens` inside, or what is written onto ``input_tokens``, ``output_tokens`` and
-    ``response_model``, is recorded with it.
+    returns the `Call`; `record_tokens` inside, or what is written onto ``input_tokens``, ``output_tokens``,
+    ``response_model``, ``response_id``, ``finish_reasons``, ``first_chunk_at`` (seconds of ``time.perf_counter``),
+    ``error_type`` (of an answer that is an error, where nothing is raised) and ``attributes``, is recorded with it.
 
     Args:
         model: the model that is asked.
-        provider: whose model it is, such as ``openai``; unknown if not given.
+        provider: whose model it is, such as ``openai``; if not given, what *base_url* tells, or unknown.
         operation: ``chat``, ``generate_content``, ``text_completion`` or ``embeddings``.
         base_url: where the model is served.
         endpoint: path of the API.
@@ -190,7 +247,7 @@ def track_inference(
     return Inference(
         arguments.text(_FUNCTION, "model", model),
         operation,
-        arguments.maybe(_FUNCTION, "provider", provider) or _UNKNOWN,
+        arguments.maybe(_FUNCTION, "provider", provider),
         arguments.maybe(_FUNCTION, "base_url", base_url),
         arguments.maybe(_FUNCTION, "endpoint", endpoint),
         {name: arguments.text(_FUNCTION, name, value, empty=True) for name, value in labels.items()} if labels else {},

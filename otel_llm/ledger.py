@@ -213,6 +213,8 @@ class Ledger:
         self.lanes: dict[Key, Lane] = {}
         self.folded = 0
         """Calls that are counted beyond the cap."""
+        self.renamed: dict[Key, None] = {}
+        """Provider and model of calls that are counted under another model."""
         self._tracks: dict[Key, Track] = {}
         self._cells: list[Cell] = []
         self._folded_cells: dict[Key, Cell] = {}
@@ -263,6 +265,12 @@ class Ledger:
         track.flight.append(None)
         call.track = track
 
+    def rename(self, call: Call, model: str) -> None:
+        """Have a call that has not begun count under another model; whoever else tells of it names its own."""
+        if call.request_model is not None and len(self.renamed) < self.max_series:
+            self.renamed[call.provider, call.request_model] = None
+        call.request_model = model
+
     def forget_spans(self) -> None:
         """Forget how spans of calls begin; another sink may begin them otherwise."""
         for lane in list(self.lanes.values()):
@@ -270,8 +278,11 @@ class Ledger:
 
     def leave(self, call: Call) -> None:
         """Count the call as no longer in flight, and as nothing else."""
-        if call.track is not None and call.track.flight:
-            call.track.flight.pop()
+        if call.track is not None:
+            try:
+                call.track.flight.pop()
+            except IndexError:
+                pass
 
     def place(self, call: Call) -> None:
         """Give the call its track, and count it nowhere."""

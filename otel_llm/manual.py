@@ -126,9 +126,9 @@ def set_queue_size(model: str | None = None, size: int | None = None, *, priorit
         ValueError: *size* is negative or not whole.
     """
     function = "set_queue_size"
+    model, given = _queue(function, model, priority)
     if size is None:
         raise TypeError(f"otel_llm.{function}: size must be a whole number from 0 up, and is missing")
-    model, given = _queue(function, model, priority)
     telling.put(function, "queue_size", arguments.whole(function, "size", size), given, model=model)
 
 

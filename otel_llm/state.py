@@ -85,6 +85,8 @@ class Told(NamedTuple):
     """How several come to one."""
     last: float = 0.0
     """The newest of the values that are in buckets."""
+    inherited: float = 0.0
+    """What of something at present is the parent's, too, of which this process is a fork."""
 
     def plus(self, other: Told) -> Told:
         """Return what the two come to."""
@@ -94,7 +96,8 @@ class Told(NamedTuple):
         counts = self.counts
         if counts is not None and other.counts is not None and len(counts) == len(other.counts):
             counts = list(map(add, counts, other.counts))
-        return Told(self.value + other.value, counts, newest.at, self.kind, newest.last)
+        inherited = self.inherited + other.inherited
+        return Told(self.value + other.value, counts, newest.at, self.kind, newest.last, inherited)
 
 
 class State(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as context_api
-from opentelemetry.context import Context
+from opentelemetry.context import _SUPPRESS_HTTP_INSTRUMENTATION_KEY, Context
 from opentelemetry.trace import ProxyTracerProvider
 
 from otel_llm import faults, overdue
@@ -143,7 +143,8 @@ class Telemetry:
             if attributes:
                 call.attributes.update(attributes)
         self.ledger.begin(call)
-        return self.spans.begin_around(call, block)
+        inside = self.spans.begin_around(call, block)
+        return inside if self.settings.http_spans else Context({**inside, _SUPPRESS_HTTP_INSTRUMENTATION_KEY: True})
 
     def _begin_for_its_span(self, call: Call) -> None:
         """Begin a call that ends at once if it is sampled out, unless there are metrics by now."""

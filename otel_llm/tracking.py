@@ -98,8 +98,9 @@ class Timed(Block):
         more: Any = context.get(ATTRIBUTES_KEY)
         if more:
             attributes.update(more)
+        settings = telemetry.settings
         for label, attribute in self._inherits.items():
-            value: Any = context.get(_AGENT_KEY) if label == _AGENT else known.get(label)
+            value: Any = context.get(_AGENT_KEY) if label == _AGENT else known.get(label) or settings.labels.get(label)
             if isinstance(value, str):
                 attributes[attribute] = value
                 self._inherited = {**self._inherited, label: value}

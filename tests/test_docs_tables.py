@@ -99,15 +99,18 @@ def test_measures_table() -> None:
 
 
 def test_block_spans_table() -> None:
-    """The table of spans of blocks has the names and the attributes that they set, and no others."""
+    """The table of spans of blocks has the names, arguments and attributes that they have, and no others."""
     source = (ROOT / "otel_llm" / "tracking.py").read_text("utf-8")
     written = {getattr(attributes, name) for name in re.findall(r"\bnames\.([A-Z_]+)\b", source)}
     rows = list(table_rows("docs/by-hand.md", "<!-- spans:"))
 
     assert written == {name for *_, names in rows for name in quoted(names)} | {attributes.ERROR_TYPE}
     with capture() as seen:
-        for function, *_ in rows:
-            with getattr(otel_llm, quoted(function)[0].removesuffix("()"))("x"):
+        for block, *_ in rows:
+            name, _, arguments = quoted(block)[0].removesuffix(")").partition("(")
+            function = getattr(otel_llm, name)
+            assert list(inspect.signature(function).parameters) == [each.rstrip("=") for each in arguments.split(", ")]
+            with function("x"):
                 pass
         assert [quoted(span)[0].replace("{name}", "x") for _, span, *_ in rows] == [span["name"] for span in seen.spans]
         assert [quoted(metric)[0] for _, _, metric, _ in rows] == [point["name"] for point in seen.metrics]

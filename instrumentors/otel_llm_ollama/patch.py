@@ -86,7 +86,8 @@ def _upper(patches: Patches, telemetry: Telemetry) -> Make:
             if not kwargs.get("stream"):
                 return plain(self, *args, **kwargs)
             chunks = original(self, *args, **kwargs)
-            return opening(patches, telemetry, lambda exchange: _begin(exchange, self, args, kwargs), chunks)
+            begin = partial(_begin, client=self, args=args, kwargs=kwargs)
+            return opening(patches, telemetry, begin, chunks, runs_model=args[-1] in FORMATS)
 
         return request
 
@@ -101,7 +102,8 @@ def _aupper(patches: Patches, telemetry: Telemetry) -> Make:
             if not kwargs.get("stream"):
                 return await plain(self, *args, **kwargs)
             chunks = await original(self, *args, **kwargs)
-            return aopening(patches, telemetry, lambda exchange: _begin(exchange, self, args, kwargs), chunks)
+            begin = partial(_begin, client=self, args=args, kwargs=kwargs)
+            return aopening(patches, telemetry, begin, chunks, runs_model=args[-1] in FORMATS)
 
         return request
 

@@ -44,12 +44,12 @@ def show(dialect: str) -> None:
 @contextmanager
 def under_way(active: Any) -> Generator[None]:
     """Tell by a gauge that something is under way; a child that was forked inside of it has nothing to take back."""
-    began = forks()
+    began, counts = forks(), not active.stands_back()
     active.inc()
     try:
         yield
     finally:
-        if began == forks():
+        if counts and began == forks():
             active.dec()
 
 

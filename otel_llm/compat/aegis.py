@@ -53,7 +53,8 @@ def track_llm_request(
     llm_requests_total.labels(provider=provider, task_type=task_type, model=model).inc()
     llm_latency_seconds.labels(provider=provider, task_type=task_type).observe(latency_seconds)
     llm_cost_usd.labels(provider=provider).inc(cost_usd)
-    for token_type, tokens in (("total", tokens_used), ("input", tokens_input), ("output", tokens_output)):
+    llm_tokens_used.labels(provider=provider, token_type="total").inc(tokens_used)
+    for token_type, tokens in (("input", tokens_input), ("output", tokens_output)):
         if tokens is not None:
             llm_tokens_used.labels(provider=provider, token_type=token_type).inc(tokens)
 

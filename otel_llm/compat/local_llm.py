@@ -109,7 +109,7 @@ class LocalLLMMetricsCollector:
     def set_model_info(self, model_name: str, version: str, base_url: str) -> None:
         """Tell what is known of a model."""
         if self.enable_metrics:
-            llm_model_info.info({"model": model_name, "version": version, "base_url": base_url})
+            llm_model_info.labels(model=model_name).info({"version": version, "base_url": base_url})
 
 
 _collector: LocalLLMMetricsCollector | None = None

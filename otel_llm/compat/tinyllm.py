@@ -17,6 +17,7 @@ import prometheus_client
 from otel_llm import compat
 from otel_llm.labelling import labels
 from otel_llm.prometheus.by_hand import fed_by_functions
+from otel_llm.prometheus.verbs import calls_first
 
 __all__ = ["MetricsCollector", "get_metrics_collector", "start_metrics_server"]
 
@@ -35,8 +36,8 @@ def _family(name: str) -> Any:
 
 
 def _within(graph: str) -> AbstractContextManager[object]:
-    """Have calls made inside know the graph, which in the second step is theirs to tell."""
-    return nullcontext() if graph == "unknown" else labels(graph=str(graph))
+    """Have calls made inside know the graph in the second step, where it is theirs to tell."""
+    return nullcontext() if graph == "unknown" or not calls_first() else labels(graph=str(graph))
 
 
 def _other(values: tuple[str, ...]) -> tuple[str, ...]:

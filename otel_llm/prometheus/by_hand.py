@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ _given: dict[str, Fed] = {}
 """What `family` returned, by place."""
 _of_functions: dict[str, Fed] = {}
 """What functions of drop-in modules feed, by place."""
+
+_files: dict[Path, Dialect] = {}
+"""Dialects by their paths."""
 
 _SUMMED = {ACTIVE, *(name for name, metric in MEASURES.items() if metric.kind == "updowncounter")}
 """Columns whose present values are added up over processes."""
@@ -110,10 +114,11 @@ def _find(name: str, dialect: str | Path | None) -> tuple[Dialect, FamilySpec]:
         known.update({each.name: each for each in serving.shown.settings.dialects if each.name != serving.CANONICAL})
     if dialect is None:
         having = [each for each in known.values() if _of(each, name)]
-        if len(having) != 1:
-            several = [each.name for each in having] or list(known)
-            wanted = "dialect= one of" if having else "a family of"
-            raise ValueError(f"otel_llm.family: name={name!r}: expected {wanted} {', '.join(several)}")
+        if not having:
+            raise ValueError(f"otel_llm.family: name={name!r}: {_expected(name, known.values())}")
+        if len(having) > 1:
+            several = ", ".join([each.name for each in having])
+            raise ValueError(f"otel_llm.family: name={name!r}: expected dialect= one of {several}")
         found = having[0]
     elif isinstance(dialect, str) and not is_path(dialect):
         if dialect not in known:
@@ -121,16 +126,42 @@ def _find(name: str, dialect: str | Path | None) -> tuple[Dialect, FamilySpec]:
             raise ValueError(f"otel_llm.family: dialect={dialect!r}: expected one of {names}, or the path of a file")
         found = known[dialect]
     else:
-        found = load(dialect)
+        found = _in_file(dialect)
     spec = _of(found, name)
     if spec is None:
-        names = ", ".join([each.name for each in found.families])
-        raise ValueError(f"otel_llm.family: name={name!r}: expected one of {found.name}: {names}")
+        raise ValueError(f"otel_llm.family: name={name!r}: {_expected(name, [found])}")
     return found, spec
 
 
+def _in_file(path: str | Path) -> Dialect:
+    """Return the dialect of a file, which is read once."""
+    if not isinstance(path, (str, Path)):
+        kind = type(path).__name__
+        raise TypeError(f"otel_llm.family: dialect must be the name of a dialect, or the path of a file, not {kind}")
+    file = Path(path).absolute()
+    known = _files.get(file)
+    if known is None:
+        known = _files[file] = load(path)
+    return known
+
+
 def _of(dialect: Dialect, name: str) -> FamilySpec | None:
-    return next((each for each in dialect.families if name in each.spellings), None)
+    """Return the family of that name; of a counter, with and without the ``_total`` that `prometheus_client` adds."""
+    exact = (each for each in dialect.families if name in each.spellings)
+    counters = (each for each in dialect.families if each.kind == "counter")
+    short = name.removesuffix("_total")
+    return next(exact, None) or next((each for each in counters if short == each.name.removesuffix("_total")), None)
+
+
+def _expected(name: str, dialects: Collection[Dialect]) -> str:
+    """Say which families there are, those first that are nearly called so."""
+    names = {family.name: each.name for each in dialects for family in each.families}
+    near = get_close_matches(name, names)
+    meant = f"did you mean {' or '.join(near)}? " if near else ""
+    if len(dialects) == 1:
+        return f"{meant}expected one of {', '.join(names)}"
+    known = ", ".join([each.name for each in dialects])
+    return f"{meant}expected a family of {known}; of another dialect, dialect= is the path of its file"
 
 
 def _kept(kept: dict[str, Fed], dialect: Dialect, spec: FamilySpec) -> Fed:
@@ -139,13 +170,15 @@ def _kept(kept: dict[str, Fed], dialect: Dialect, spec: FamilySpec) -> Fed:
     labels = (*spec.labels, *filter(None, [spec.row_label]))
     if known is not None:
         if (known.spec.kind, _names_of(known), known.spec.buckets) != (spec.kind, labels, spec.buckets):
-            raise ValueError(f"otel_llm.family: {spec.name} of {dialect.name}: another file of that name has it otherwise")
+            raise ValueError(
+                f"otel_llm.family: {spec.name} of {dialect.name}: another file of that name has it otherwise"
+            )
         return known
     made = _MADE[spec.kind](spec, labels)
     made.spec = spec
     columns = {column for row in spec.rows for column in (*row.columns, *row.measures)}
     if isinstance(made, Gauge) and columns & _SUMMED:
-        made.kind = PRESENT
+        made.kind, made.in_flight = PRESENT, ACTIVE in columns
     if not isinstance(made, Info):
         made.share_lock()
     kept[key] = made

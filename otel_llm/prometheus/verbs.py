@@ -36,19 +36,23 @@ lock = RLock()
 class Value:
     """A number as `prometheus_client` keeps it in its metrics, and when it changed."""
 
-    __slots__ = ("_number", "_owner", "at")
+    __slots__ = ("_number", "_owner", "at", "inherited")
 
     def __init__(self, owner: Fed) -> None:
         self._owner = owner
         self._number = 0.0
         self.at = 0.0
         """In seconds of ``time.perf_counter``; 0 where it never changed."""
+        self.inherited = 0.0
+        """What of it the parent has, too."""
 
     def inc(self, amount: float) -> None:
         """Add."""
+        amount = float(0.0 + amount)
         if not self._owner.refuses():
             with lock:
-                self._number = float(self._number + amount)
+                # In one step of the interpreter: a signal handler may add to the same.
+                self._number += amount
                 self.at = time.perf_counter()
 
     def set(self, value: float, timestamp: float | None = None) -> None:
@@ -56,15 +60,18 @@ class Value:
         if not self._owner.refuses():
             with lock:
                 self._number = float(value)
+                self.inherited = 0.0
                 self.at = time.perf_counter()
 
     def get(self) -> float:
         """Return the number."""
         return self._number
 
-    def empty(self) -> None:
-        """Forget, in a forked child, what only its parent has at present."""
-        self._number = 0.0
+    def leave_to_parent(self, *, in_flight: bool) -> None:
+        """Take note, in a forked child, that the parent has it too, or alone what is in flight."""
+        if in_flight:
+            self._number = 0.0
+        self.inherited = self._number
 
     def set_exemplar(self, exemplar: object) -> None:
         """Keep none: no page of a dialect shows any."""
@@ -80,7 +87,7 @@ class _Computed(Value):
 
     def __init__(self, owner: Fed, function: Callable[[], float]) -> None:
         super().__init__(owner)
-        self._function: Callable[[], float] | None = function
+        self._function = function
         self.at = time.perf_counter()
 
     def inc(self, amount: float) -> None:
@@ -92,14 +99,14 @@ class _Computed(Value):
     def get(self) -> float:
         """Call the function; whatever it raises must not cost the whole page."""
         try:
-            return 0.0 if self._function is None else float(self._function())
+            return float(self._function())
         except Exception:
             faults.fault("set_function")
             return math.nan
 
-    def empty(self) -> None:
-        """Forget the function, which its parent goes on calling."""
-        self._function = None
+    def leave_to_parent(self, *, in_flight: bool) -> None:
+        """Call the function for this process, too."""
+        self.at = time.perf_counter()
 
 
 class _Capped:
@@ -109,6 +116,8 @@ class _Capped:
     """What its dialect says of it."""
     kind = GROWING
     """How values of several processes come to one."""
+    in_flight = False
+    """Whether it says what is under way, which a forked child has no part in."""
     max_rows: int | None = None
     """Most label sets, if less than ``max_series``."""
     folded = 0
@@ -155,6 +164,8 @@ class _Metric(_Capped, MetricWrapperBase):
     _labelvalues: Any
     _metrics: Any
     _value: Any
+    admitted = False
+    """Whether it is one of the label sets that fit."""
 
     def labels(self: M, *labelvalues: object, **labelkwargs: object) -> M:
         """Return the child for the label values, which are given by position or by name."""
@@ -162,17 +173,16 @@ class _Metric(_Capped, MetricWrapperBase):
             return super().labels(*labelvalues, **labelkwargs)
         with lock:
             metrics = self._metrics
-            before = len(metrics)
             child: M = super().labels(*labelvalues, **labelkwargs)
-            if len(metrics) == before:
+            if child.admitted:
                 return child
             values: Values = child._labelvalues
-            del metrics[values]
+            metrics.pop(values, None)
             fitting = self._fitting(values, metrics)
             if fitting != values:
                 child = super().labels(*fitting)
             metrics[fitting] = child
-            child.of_functions, child.fed_by_calls = self.of_functions, self.fed_by_calls
+            child.of_functions, child.fed_by_calls, child.admitted = self.of_functions, self.fed_by_calls, True
             return child
 
     def rows(self) -> Iterator[tuple[Values, Told]]:
@@ -207,15 +217,15 @@ class _Metric(_Capped, MetricWrapperBase):
             self._lock: Any = lock
 
     def leave_to_parent(self) -> None:
-        """Forget, in a forked child, what only its parent has at present, and who held the lock."""
+        """Forget, in a forked child, what is in flight in its parent, and who held the lock."""
         self.share_lock()
         if self.kind == PRESENT:
             for metric in self._metrics.values() if self._labelnames else [self]:
-                metric._value.empty()
+                metric._value.leave_to_parent(in_flight=self.in_flight)
 
     def _told(self) -> Told:
         value: Value = self._value
-        return Told(value.get(), None, value.at, self.kind)
+        return Told(value.get(), None, value.at, self.kind, inherited=value.inherited)
 
 
 class Counter(_Metric, client.Counter):
@@ -278,7 +288,7 @@ class Info(_Capped):
         return f"{type(self).__module__}.{type(self).__name__}({self._name})"
 
     def labels(self, *labelvalues: object, **labelkwargs: object) -> Info:
-        """Return the info of the thing that has these label values; the others are for `info`.
+        """Return the info of the thing that has these label values: what `info` tells of it replaces what it told.
 
         Raises:
             ValueError: the values are more than there are labels, or of another label.
@@ -310,9 +320,24 @@ class Info(_Capped):
             raise ValueError(f"{self._name}: labels {', '.join(sorted(known))}: expected {', '.join(self._names)}")
         values = tuple([str(known[name]) for name in self._names])
         with lock:
+            if self._given:
+                for row in [row for row in self._rows if row != values and self._is_of(row)]:
+                    del self._rows[row]
             if values not in self._rows:
                 values = self._fitting(values, self._rows)
             self._rows.setdefault(values, Value(self)).set(1)
+
+    def _is_of(self, values: Values) -> bool:
+        """Whether label values are those of the thing that was given to `labels`."""
+        return all(self._given.get(name, value) == value for name, value in zip(self._names, values, strict=True))
+
+    def remove(self, *labelvalues: object) -> None:
+        """Forget a thing, by the values of all its labels."""
+        self._rows.pop(tuple(map(str, labelvalues)), None)
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._rows.clear()
 
     def rows(self) -> Iterator[tuple[Values, Told]]:
         """Yield what was told, by label values."""
@@ -368,7 +393,7 @@ def _warn() -> None:
     global _warned
     if not _warned:
         _warned = True
-        told = "calls are to feed what they can, but otel_llm.instrument() was not called: until then nothing feeds it"
+        told = "calls are to feed the families that they can, which stay empty until otel_llm.instrument() is called"
         logger.warning("otel_llm: %s=%s: %s", variables.OTEL_LLM_COMPAT, config.CALLS, told)
 
 

@@ -88,6 +88,17 @@ CLASS_BY_EXCEPTION: Final[Mapping[str, str]] = {
     "DecodingError": ErrorClass.API_ERROR,
     "HTTPStatusError": ErrorClass.API_ERROR,
     "SSEError": ErrorClass.API_ERROR,
+    # requests, urllib, aiohttp and botocore
+    "ConnectTimeoutError": ErrorClass.TIMEOUT,
+    "ReadTimeoutError": ErrorClass.TIMEOUT,
+    "ServerTimeoutError": ErrorClass.TIMEOUT,
+    "Timeout": ErrorClass.TIMEOUT,
+    "ClientConnectionError": ErrorClass.NETWORK,
+    "ClientPayloadError": ErrorClass.NETWORK,
+    "EndpointConnectionError": ErrorClass.NETWORK,
+    "URLError": ErrorClass.NETWORK,
+    "ClientResponseError": ErrorClass.API_ERROR,
+    "HTTPError": ErrorClass.API_ERROR,
     # What the server sent could not be read
     "JSONDecodeError": ErrorClass.API_ERROR,
     "ValidationError": ErrorClass.API_ERROR,

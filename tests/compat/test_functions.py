@@ -387,6 +387,24 @@ def test_a_fork_inside(dialect: str, function: str, active: str) -> None:
     assert ({0.0}, 0) == (shown, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
+def test_tokens_that_are_none() -> None:
+    """The total of AEGIS' tokens is always counted, and is an error where it is none."""
+    with pytest.raises(TypeError):
+        drop_in("aegis").track_llm_request("openai", "m", "extraction", None, 0.0, 1.0, 1, 2)
+
+
+def test_models_that_change() -> None:
+    """What Genesis tells of a model takes the place of what was told of it."""
+    collector = drop_in("local_llm").get_metrics_collector()
+    for version in ("1", "2"):
+        collector.set_model_info("m", version, "u")
+        collector.set_model_info("n", version, "u")
+
+    assert {f'llm_model_info{{base_url="u",model="{model}",version="2"}}' for model in "mn"} == set(
+        rows(otel_llm.generate_latest("local_llm"), "llm_model_info")
+    )
+
+
 def test_disabled() -> None:
     """A collector that is not to collect does nothing but run its blocks, and serves nothing."""
     module = drop_in("local_llm")

@@ -14,6 +14,7 @@ import pytest
 import otel_llm
 from otel_llm import config, serving
 from otel_llm.config import Settings, resolve, resolve_or_default
+from otel_llm.context import current_context, labels_of
 from otel_llm.prometheus import by_hand, verbs
 from otel_llm.prometheus.dialects import load
 from otel_llm.state import place
@@ -247,6 +248,27 @@ def test_graphs_of_calls(server: ScriptedServer, block: str) -> None:
     ]
 
 
+def test_a_step_in_a_block() -> None:
+    """A block that is open while the second step ends took nothing, and takes nothing back."""
+    module = drop_in("local_llm")
+    with capture(compat="calls"):
+        block = module.track_inference(MODEL)
+        block.__enter__()
+    with capture():
+        block.__exit__(None, None, None)
+        page = rows(otel_llm.generate_latest("local_llm"), "llm_active")
+
+    assert set() == {value for value in page.values() if value}
+
+
+@pytest.mark.parametrize("step", ["functions", "calls"])
+def test_graphs_of_generators(step: str) -> None:
+    """In the first step the context of the code is what it was; in the second the graph is in it."""
+    collector = drop_in("tinyllm").get_metrics_collector()
+    with capture(compat="calls" if step == "calls" else None), collector.track_graph_execution("support"):
+        assert (step == "calls") is bool(labels_of(current_context.get()))
+
+
 def test_nobody_sees_calls(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Where calls are to feed what they can and nobody sees them, one warning says that nothing does."""
     monkeypatch.setattr(verbs, "_warned", False)
@@ -258,7 +280,7 @@ def test_nobody_sees_calls(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCa
     for _ in range(3):
         module.track_llm_error("openai", "generation", "timeout")
     (told,) = [each.getMessage() for each in caplog.records]
-    assert "OTEL_LLM_COMPAT=calls: calls are to feed what they can, but otel_llm.instrument() was not called" in told
+    assert "OTEL_LLM_COMPAT=calls: calls are to feed the families that they can, which stay empty until" in told
 
 
 def test_by_hand_goes_on() -> None:

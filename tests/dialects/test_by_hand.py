@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
+import time
+import traceback
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import openai
-import prometheus_client as client
+import prometheus_client
+import prometheus_client.metrics
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -22,8 +26,9 @@ from otel_llm.prometheus import by_hand
 from otel_llm.prometheus.collector import DialectCollector
 from otel_llm.prometheus.dialects import load, shipped
 from otel_llm.prometheus.dialects.grammar import FamilySpec
+from otel_llm.prometheus.multiprocess import arithmetic
 from otel_llm.state import GROWING, NEWEST, PRESENT, Told
-from otel_llm.testing import capture
+from otel_llm.testing import Seen, capture
 from otel_llm.testing.server import ScriptedServer
 from tests.by_hand import rows, untold
 from tests.dialects.test_golden import _differences, _lines
@@ -75,8 +80,12 @@ def _original(spec: FamilySpec, registry: CollectorRegistry) -> Any:
     """Return the family as an application declares it with `prometheus_client`."""
     labels = (*spec.labels, *filter(None, [spec.row_label]))
     if spec.kind == "histogram":
-        return client.Histogram(spec.name, spec.help, labels, registry=registry, buckets=spec.buckets)
-    kinds: dict[str, Callable[..., Any]] = {"counter": client.Counter, "gauge": client.Gauge, "info": client.Info}
+        return prometheus_client.Histogram(spec.name, spec.help, labels, registry=registry, buckets=spec.buckets)
+    kinds: dict[str, Callable[..., Any]] = {
+        "counter": prometheus_client.Counter,
+        "gauge": prometheus_client.Gauge,
+        "info": prometheus_client.Info,
+    }
     return kinds[spec.kind](spec.name.removesuffix("_info"), spec.help, labels, registry=registry)
 
 
@@ -173,7 +182,9 @@ def test_one_object() -> None:
 
     assert family is otel_llm.family("llm_cost_usd_total") is otel_llm.family("llm_cost_usd", dialect="aegis")
     assert family is not otel_llm.family("llm_tokens_used")
-    assert isinstance(family, client.Counter)
+    assert otel_llm.family("llm_estimated_cost_usd_total") is otel_llm.family("llm_estimated_cost_usd")
+    assert otel_llm.family("tinyllm_requests") is otel_llm.family("tinyllm_requests_total")
+    assert isinstance(family, prometheus_client.Counter)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +192,9 @@ def test_one_object() -> None:
     [
         ("llm_requests_total", None, "name='llm_requests_total': expected dialect= one of aegis, llmbackend"),
         ("nobody", None, f"name='nobody': expected a family of {', '.join(NAMES)}"),
-        ("nobody", "local_llm", "name='nobody': expected one of local_llm: llm_inference_requests_total, "),
+        ("nobody", "local_llm", "name='nobody': expected one of llm_inference_requests_total, "),
+        ("llm_costs_usd", None, "name='llm_costs_usd': did you mean llm_cost_usd"),
+        ("llm_estimated_cost", "llmbackend", "did you mean llm_estimated_cost_usd? expected one of"),
         ("llm_cost_usd", "aegsi", f"dialect='aegsi': expected one of {', '.join(NAMES)}, or the path of a file"),
         ("gen_ai_client_token_usage", "genai", f"dialect='genai': expected one of {', '.join(NAMES)}, or the path"),
         ("llm_cost_usd", "./none.toml", "cannot be read"),
@@ -200,7 +213,7 @@ def test_types() -> None:
     untyped: Any = otel_llm.family
     with pytest.raises(TypeError, match=r"^otel_llm\.family: name must be a string, not int$"):
         untyped(3)
-    with pytest.raises(TypeError, match=r"^a dialect must be a name or a path, not int$"):
+    with pytest.raises(TypeError, match=r"^otel_llm\.family: dialect must be the name of a dialect, or "):
         untyped("llm_cost_usd", dialect=3)
 
 
@@ -333,6 +346,123 @@ def test_infos() -> None:
         info.info({"model": "a", "size": "1"})
     with pytest.raises(ValueError, match="None"):
         info.info({"model": None, "version": "1", "base_url": "u"})
+
+
+def test_infos_that_go() -> None:
+    """What is told of a thing takes the place of what was told of it, and can be taken back."""
+    info = otel_llm.family("llm_model_info", dialect="local_llm")
+    for version, base_url in (("1", "u"), ("2", "u"), ("2", "v")):
+        info.labels(model="a").info({"version": version, "base_url": base_url})
+        info.labels(model="b").info({"version": version, "base_url": base_url})
+    assert _page("local_llm", "llm_model_info") == {
+        f'llm_model_info{{base_url="v",model="{model}",version="2"}}': 1.0 for model in "ab"
+    }
+    info.remove("a", "2", "v")
+    info.remove("a", "2", "v")
+    assert ['llm_model_info{base_url="v",model="b",version="2"}'] == list(_page("local_llm", "llm_model_info"))
+    info.clear()
+    assert {} == _page("local_llm", "llm_model_info")
+
+
+def test_the_newest_of_all(seen: Seen) -> None:
+    """Of gauges that are fed by functions, too, the newest value counts, whoever told it."""
+    breaker = otel_llm.family("tinyllm_circuit_breaker_state").labels("m")
+    for told in (lambda: breaker.set(2), lambda: otel_llm.set_circuit_breaker_state("closed", model="m")):
+        told()
+    assert {0.0} == set(_page("tinyllm", "tinyllm_circuit_breaker_state").values())
+    breaker.set(1)
+    assert {1.0} == set(_page("tinyllm", "tinyllm_circuit_breaker_state").values())
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no signals here")
+def test_signal_handlers() -> None:
+    """What a signal handler tells of a series in the midst of others that tell of it is not lost."""
+    counter = otel_llm.family("llm_cost_usd").labels("openai")
+    handled: list[None] = []
+
+    def handle(number: int, frame: object) -> None:
+        counter.inc()
+        handled.append(None)
+
+    before = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
+    try:
+        until, told = time.monotonic() + 1.0, 0
+        while time.monotonic() < until:
+            counter.inc()
+            told += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+    assert len(handled) > 100
+    assert {float(told + len(handled))} == set(_page("aegis", "llm_cost_usd{").values())
+
+
+def test_a_signal_at_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a signal handler adds a label set while a known one is looked up, the known one stays."""
+    counter = otel_llm.family("llm_cost_usd")
+    monkeypatch.setattr(counter, "max_rows", 2)
+    counter.labels("known").inc()
+    look_up = prometheus_client.metrics.MetricWrapperBase.labels
+    interrupted: list[None] = []
+
+    def labels(self: Any, *values: object, **named: object) -> Any:
+        if not interrupted and values == ("known",):
+            interrupted.append(None)
+            counter.labels("new").inc()
+            counter.labels("beyond").inc()
+        return look_up(self, *values, **named)
+
+    monkeypatch.setattr(prometheus_client.metrics.MetricWrapperBase, "labels", labels)
+    counter.labels("known").inc()
+
+    assert _page("aegis", "llm_cost_usd{") == {
+        'llm_cost_usd{provider="known"}': 2.0,
+        'llm_cost_usd{provider="new"}': 1.0,
+        'llm_cost_usd{provider="_overflow"}': 1.0,
+    }
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_gauges_that_were_set_before_a_fork() -> None:
+    """By itself a child shows what its parent was told before the fork; beside it, only what it was told since."""
+    otel_llm.family("tinyllm_queue_active_workers").set(8)
+    queues = otel_llm.family("tinyllm_queue_size")
+    queues.labels("high").inc(5)
+    length = [3]
+    queues.labels("low").set_function(lambda: length[0])
+    otel_llm.family("tinyllm_active_requests").labels("m", "g").inc()
+    child = os.fork()
+    if child == 0:
+        try:
+            length.append(0)
+            length[0] = 2
+            queues.labels("high").inc()
+            shown = _page("tinyllm")
+            assert [8.0, 6.0, 2.0, 0.0] == [shown[series] for series in SET_BEFORE]
+            own = {row: told for rows in by_hand.told().values() for row, told in rows}
+            assert [0.0, 1.0, 2.0] == [arithmetic.own(own[labels]).value for labels in ("", HIGH, LOW)]
+            otel_llm.family("tinyllm_queue_active_workers").set(4)
+            (((_, told),),) = [by_hand.told()["tinyllm/tinyllm_queue_active_workers"]]
+            assert 4.0 == arithmetic.own(told).value
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    shown = _page("tinyllm")
+    assert [8.0, 5.0, 3.0, 1.0] == [shown[series] for series in SET_BEFORE]
+
+
+HIGH, LOW = 'priority="high"', 'priority="low"'
+SET_BEFORE = (
+    "tinyllm_queue_active_workers",
+    f"tinyllm_queue_size{{{HIGH}}}",
+    f"tinyllm_queue_size{{{LOW}}}",
+    'tinyllm_active_requests{graph="g",model="m"}',
+)
 
 
 @pytest.mark.parametrize("name", ["llm_cost_usd", "monthly_spend_usd", "llm_latency_seconds", "llm_model_info"])

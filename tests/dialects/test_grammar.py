@@ -619,7 +619,7 @@ def test_label_names_of_the_five() -> None:
     """The shipped dialects ask for these labels; the client's id only of calls that failed."""
     names = label_names([load(name) for name in shipped()])
 
-    assert {"task_type", "graph", "request_type", "container", "backend", "version"} == names.always
+    assert {"provider", "task_type", "graph", "request_type", "container", "backend", "version"} == names.always
     assert {"client_id"} == names.on_failure
 
 
@@ -628,14 +628,14 @@ def test_label_names_of_what_is_told_by_hand() -> None:
     told = label_names([load(name) for name in shipped()]).told
 
     assert {
-        "errors": {"task_type", "container", "graph", "backend"},
+        "errors": {"provider", "task_type", "container", "graph", "backend"},
         "rate_limits": {"client_id"},
         "queue_size": {"container", "priority"},
         "queue_workers": set(),
         "queue_rejected": set(),
         "steps": {"node", "graph"},
         "workflows": {"graph"},
-        "input_tokens": {"container", "graph", "backend"},
+        "input_tokens": {"provider", "container", "graph", "backend"},
         "backend_health": {"backend"},
     } == {name: told[name] for name in told if name in NAMED}
 

@@ -185,6 +185,18 @@ def test_string_enums_are_their_values() -> None:
     assert b"Task." not in aegis + tinyllm
 
 
+def test_names_of_providers() -> None:
+    """Where a dialect has names of its own for providers, the program can say which one it is."""
+    with capture():
+        with otel_llm.labels(provider="alibaba_cloud"), otel_llm.track_inference("qwen", provider="vllm"):
+            pass
+        with otel_llm.track_inference("qwen", base_url="https://dashscope.aliyuncs.com/v1"):
+            pass
+        page = otel_llm.generate_latest("aegis").decode()
+
+    assert 'llm_requests_total{model="qwen",provider="alibaba_cloud",task_type="generation"} 2.0' in page
+
+
 def test_values_have_an_end() -> None:
     """A label of a megabyte is cut on the page."""
     with capture(serve="127.0.0.1:0") as seen:

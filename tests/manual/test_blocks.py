@@ -14,7 +14,7 @@ import traceback
 import weakref
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -527,7 +527,7 @@ def test_generators_leave_no_circles() -> None:
 
 
 def test_block_in_a_generator_closed_elsewhere(seen: Seen) -> None:
-    """A block inside a generator that another context closes ends as one that was cancelled, and raises nothing."""
+    """A block inside a generator that another context closes ends, raises nothing and is no failure."""
 
     def run() -> Generator[int]:
         with otel_llm.track_step("s"):
@@ -538,7 +538,54 @@ def test_block_in_a_generator_closed_elsewhere(seen: Seen) -> None:
     contextvars.copy_context().run(generator.close)
 
     (span,) = seen.spans
-    assert ("error", "GeneratorExit") == (span["status"], span["attributes"]["error.type"])
+    assert ("unset", None) == (span["status"], span["attributes"].get("error.type"))
+
+
+async def test_blocks_left_early(seen: Seen) -> None:
+    """Of generators a block that is left early is no failure, in whatever way it is there; of coroutines it is one."""
+
+    def plain() -> Generator[int]:
+        with ExitStack() as stack:
+            stack.enter_context(otel_llm.track_step("plain"))
+            with otel_llm.track_inference("plain"):
+                yield 1
+
+    async def waiting() -> AsyncGenerator[int]:
+        async with otel_llm.track_step("waiting"), otel_llm.track_inference("waiting"):
+            yield 1
+
+    async def dropped() -> None:
+        with otel_llm.track_step("dropped"), otel_llm.track_inference("dropped"):
+            await asyncio.sleep(0)
+
+    for _ in plain():
+        break
+    generator = waiting()
+    async for _ in generator:
+        break
+    await generator.aclose()
+    coroutine = dropped()
+    coroutine.send(None)
+    coroutine.close()
+
+    ended = [(span["name"].partition(" ")[2], span["status"]) for span in seen.spans]
+    assert [*[("plain", "unset")] * 2, *[("waiting", "unset")] * 2, *[("dropped", "error")] * 2] == ended
+
+
+def test_blocks_are_no_circles(seen: Seen) -> None:
+    """A block is gone when it is left, without the collector."""
+    gc.collect()
+    gc.disable()
+    try:
+        inference = otel_llm.track_inference("llama")
+        step = otel_llm.track_step("s")
+        with inference as call, step:
+            pass
+        gone: list[weakref.ref[object]] = [weakref.ref(inference), weakref.ref(step), weakref.ref(call)]
+        del inference, step, call
+        assert [None, None, None] == [each() for each in gone]
+    finally:
+        gc.enable()
 
 
 async def test_async_generators(seen: Seen) -> None:

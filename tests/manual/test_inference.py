@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import threading
+import time
 from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,6 +14,7 @@ from typing import Any
 
 import openai
 import pytest
+from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled, suppress_instrumentation
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
@@ -44,7 +46,7 @@ def test_a_block_by_itself(seen: Seen) -> None:
     """A block without an instrumented call is a call: a span, its points, and a row on each page."""
     with otel_llm.track_inference("llama", provider="vllm", base_url="http://gpu:8000/v1", endpoint="/v1/x") as call:
         assert line("local_llm", "llm_active_connections") == ['llm_active_connections{model="llama"} 1.0']
-        call.response_model = "llama-3"
+        call.response_model, call.response_id, call.finish_reasons = "llama-3", "r1", ("stop",)
         otel_llm.record_tokens(input_tokens=100, output_tokens=20)
         otel_llm.record_tokens("llama", 1, cache_read_tokens=7)
 
@@ -55,6 +57,10 @@ def test_a_block_by_itself(seen: Seen) -> None:
         names.GEN_AI_PROVIDER_NAME: "vllm",
         names.GEN_AI_REQUEST_MODEL: "llama",
         names.GEN_AI_RESPONSE_MODEL: "llama-3",
+        names.GEN_AI_RESPONSE_ID: "r1",
+        names.GEN_AI_RESPONSE_FINISH_REASONS: ("stop",),
+        names.SERVER_ADDRESS: "gpu",
+        names.SERVER_PORT: 8000,
         names.GEN_AI_USAGE_INPUT_TOKENS: 101,
         names.GEN_AI_USAGE_OUTPUT_TOKENS: 20,
         names.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS: 7,
@@ -145,6 +151,43 @@ def test_blocks_in_blocks(seen: Seen) -> None:
     assert ['tinyllm_tokens_input_total{graph="a",model="inner"} 3.0'] == line("tinyllm", "tinyllm_tokens_input_total{")
 
 
+def test_an_answer_that_is_an_error(seen: Seen) -> None:
+    """Where nothing is raised, the type of error that is written onto the call fails it, with the class of its name."""
+    for told in ("429", "timeout", "no_such_thing"):
+        with otel_llm.track_inference("llama") as call:
+            call.error_type = told
+
+    assert ["429", "timeout", "no_such_thing"] == [span["attributes"][names.ERROR_TYPE] for span in seen.spans]
+    assert {"error"} == {span["status"] for span in seen.spans}
+    rows = line("llmbackend", "llm_errors_total{")
+    assert {"rate_limit", "timeout", "api_error"} == {row.split('error_type="')[1].split('"')[0] for row in rows}
+
+
+def test_a_stream_by_hand(seen: Seen) -> None:
+    """When the first chunk of an answer came, the span and the metrics tell as of any stream."""
+    with otel_llm.track_inference("llama") as call:
+        time.sleep(0.01)
+        call.first_chunk_at = time.perf_counter()
+
+    (span,) = seen.spans
+    first = span["attributes"][names.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK]
+    assert 0.01 <= first <= call.duration
+    (point,) = seen.points("gen_ai.client.operation.time_to_first_chunk")
+    assert (1, pytest.approx(first)) == (point["count"], point["sum"])
+
+
+def test_where_a_model_is_served(seen: Seen) -> None:
+    """A base URL tells the server and, where nothing else does, the provider; one that is none tells nothing."""
+    for base_url in ("https://api.openai.com/v1", "http://[::1", "gpu-1"):
+        with otel_llm.track_inference("llama", base_url=base_url):
+            pass
+
+    told = (names.GEN_AI_PROVIDER_NAME, names.SERVER_ADDRESS, names.SERVER_PORT)
+    assert [("openai", "api.openai.com", 443), *[("unknown", None, None)] * 2] == [
+        tuple(span["attributes"].get(name) for name in told) for span in seen.spans
+    ]
+
+
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [(ValueError("no"), "unknown"), (TimeoutError(), "timeout"), (asyncio.CancelledError(), "unknown")],
@@ -203,6 +246,25 @@ def test_a_decorator_of_every_kind(seen: Seen) -> None:
     assert {"plain": 6.0, "generator": 3.0, "agenerator": 3.0, "outside": 10.0} == tokens
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_http_spans(wanted: bool) -> None:
+    """Where there are to be no HTTP spans inside of LLM calls, there are none inside of a block."""
+    with capture(http_spans=wanted), otel_llm.track_inference("llama"):
+        assert wanted is is_http_instrumentation_enabled()
+
+
+def test_tokens_of_a_block_that_nobody_records(seen: Seen) -> None:
+    """Tokens that are told in a block which is not to be seen are not seen."""
+    with otel_llm.track_inference("outer") as call:
+        with suppress_instrumentation(), otel_llm.track_inference("inner"):
+            otel_llm.record_tokens(input_tokens=3)
+        otel_llm.record_tokens(input_tokens=4)
+
+    assert (4, {"outer": 1}) == (call.input_tokens, calls(seen))
+    (told,) = line("tinyllm", "tinyllm_tokens_input_total{")
+    assert 'tinyllm_tokens_input_total{graph="unknown",model="outer"} 4.0' == told
+
+
 def test_misuse() -> None:
     """What cannot be meant is one clear error that names the function and the argument."""
     track: Any = otel_llm.track_inference
@@ -229,10 +291,15 @@ def test_misuse() -> None:
         ("input_tokens", -5, ValueError, "input_tokens must be a whole number from 0 up to 2\\*\\*63 - 1, not -5"),
         ("output_tokens", "many", TypeError, "output_tokens must be a whole number from 0 up, not str"),
         ("response_model", 7, TypeError, "response_model must be a string, not int"),
+        ("response_id", b"r", TypeError, "response_id must be a string, not bytes"),
+        ("error_type", "", ValueError, "error_type must be a string that is not empty"),
+        ("finish_reasons", "stop", TypeError, "finish_reasons must be a list of strings, not 'stop'"),
+        ("first_chunk_at", 1.0, ValueError, r"first_chunk_at must be a time.perf_counter\(\) from inside the block"),
+        ("first_chunk_at", "now", TypeError, "first_chunk_at must be a number of seconds from 0 up, not str"),
     ],
 )
 def test_odd_fields(seen: Seen, field: str, value: object, error: type[Exception], message: str) -> None:
-    """What is no number of tokens and no name of a model is an error when the block ends; the rest is recorded."""
+    """What cannot be meant is an error when the block ends; the rest is recorded."""
 
     def work(model: str, *raised: Exception) -> None:
         with otel_llm.track_inference(model) as call:
@@ -249,7 +316,8 @@ def test_odd_fields(seen: Seen, field: str, value: object, error: type[Exception
     assert {"llama": 1, "other": 1} == calls(seen)
     span, _ = seen.spans
     assert ("unset", 3) == (span["status"], span["attributes"][names.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS])
-    assert not {names.GEN_AI_USAGE_INPUT_TOKENS, names.GEN_AI_RESPONSE_MODEL} & span["attributes"].keys()
+    known = {names.GEN_AI_OPERATION_NAME, names.GEN_AI_PROVIDER_NAME, names.GEN_AI_REQUEST_MODEL}
+    assert {*known, names.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS} == span["attributes"].keys()
 
 
 def test_what_is_no_call_any_more(seen: Seen) -> None:

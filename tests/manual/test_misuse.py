@@ -65,7 +65,7 @@ WRONG: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("empty error", lambda: api.record_error(""), Value, "error_type must be a string that is not empty"),
     ("client", lambda: api.record_rate_limit(7), Type, "record_rate_limit: client_id must be a string, not int"),
     ("empty client", lambda: api.record_rate_limit(""), Value, "client_id must be a string that is not empty"),
-    ("size first", lambda: api.set_queue_size(5), Type, f"set_queue_size: size {WHOLE}, and is missing"),
+    ("size first", lambda: api.set_queue_size(5), Type, "set_queue_size: model must be a string or None, not int"),
     ("no size", lambda: api.set_queue_size("m"), Type, f"set_queue_size: size {WHOLE}, and is missing"),
     ("size", lambda: api.set_queue_size("m", -1), Value, f"set_queue_size: size {WHOLE} .*, not -1"),
     ("size of the wrong type", lambda: api.set_queue_size(5, 5), Type, "set_queue_size: model must be a string"),

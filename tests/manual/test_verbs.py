@@ -415,6 +415,19 @@ def test_model_info_replaces(seen: Seen) -> None:
     assert 3 == len(rows("ollama_exporter", "llm_model_info"))
 
 
+def test_model_info_and_calls(seen: Seen) -> None:
+    """What is said of a model takes the place of what its calls tell: one row for each, which a query can join."""
+    for model in ("m", "n"):
+        with otel_llm.track_inference(model, base_url="http://gpu"):
+            pass
+    otel_llm.set_model_info("m", version="1", base_url="http://gpu")
+
+    assert [
+        'base_url="http://gpu",model="m",version="1"',
+        'base_url="http://gpu",model="n",version="unknown"',
+    ] == sorted(row.partition("{")[2].rstrip("}") for row in rows("local_llm", "llm_model_info"))
+
+
 def test_cap() -> None:
     """Beyond the cap everything is in one series more, in the metric and on the page, and is counted as folded."""
     with capture(max_series=3) as seen:

@@ -22,6 +22,7 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
+import otel_llm
 from otel_llm.exchange import current_exchange
 from otel_llm.generators import aopening, opening
 from otel_llm.patching import Patches
@@ -84,6 +85,29 @@ def test_the_request_leaves_at_the_first_next(server: ScriptedServer, seen: Seen
     assert (0, 1) == (requests, len(server.requests))
     assert began <= span["start_ns"] / 1e9 <= span["end_ns"] / 1e9 <= ended
     assert (span["end_ns"] - span["start_ns"]) / 1e9 <= ended - began
+
+
+@MODE
+def test_made_in_a_block_and_read_after_it(server: ScriptedServer, seen: Seen, mode: str) -> None:
+    """A stream belongs to the block in which it is made, wherever it is read; one that is never read is no call."""
+
+    async def call(own: Any) -> None:
+        with otel_llm.track_inference("mine", graph="support"):
+            stream = await settled(own.chat(**ASK))
+        await drain(stream)
+        with otel_llm.track_inference("other"):
+            await settled(own.chat(**ASK))
+
+    run(server, mode, call)
+    after, *blocks = sorted(seen.spans, key=lambda span: span["name"])
+
+    assert ["chat mine", "inference mine", "inference other"] == [span["name"] for span in (after, *blocks)]
+    assert (blocks[0]["span_id"], "support") == (after["parent_id"], after["attributes"]["otel_llm.label.graph"])
+    assert [1] == [point["count"] for point in seen.points("gen_ai.client.operation.duration")]
+    page = otel_llm.generate_latest("tinyllm").decode()
+    assert [f'tinyllm_tokens_output_total{{graph="support",model="mine"}} {OUTPUT_TOKENS}.0'] == [
+        line for line in page.splitlines() if line.startswith("tinyllm_tokens_output_total")
+    ]
 
 
 @MODE
@@ -398,5 +422,5 @@ def test_a_stream_that_is_no_generator(seen: Seen) -> None:
     own: Any = [1]
     telemetry: Any = None
 
-    assert own is opening(Patches(), telemetry, print, own)
-    assert own is aopening(Patches(), telemetry, print, own)
+    assert own is opening(Patches(), telemetry, print, own, runs_model=True)
+    assert own is aopening(Patches(), telemetry, print, own, runs_model=True)

@@ -317,6 +317,38 @@ def test_a_patched_client_and_its_other_instrumentation(server: ScriptedServer, 
     assert 4 == sum(totals.calls for _, totals in ledger.state({}, "").cells)
 
 
+def test_inside_a_block(server: ScriptedServer, seen: Seen) -> None:
+    """In a block by hand a call of ours counts, else that of another instrumentation, else the block: one of them."""
+    assert runtime._handle is not None
+    assert runtime._handle.telemetry is not None
+    ledger = runtime._handle.telemetry.ledger
+    reader = ForeignReader(ledger)
+    assert reader.attach(seen.meter_provider)
+    meter = seen.meter_provider.get_meter("my.app")
+
+    def record(model: str) -> None:
+        attributes = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": model}
+        meter.create_histogram(DURATION, "s").record(0.5, attributes)
+        meter.create_histogram(USAGE, "{token}").record(5, {**attributes, "gen_ai.token.type": "input"})
+
+    with otel_llm.track_inference("ours", provider="openai"):
+        client(server).chat.completions.create(model="gpt-5", messages=ASK)
+        record("gpt-5")
+    record("gpt-5")
+    with otel_llm.track_inference("theirs", provider="openai"):
+        record("theirs")
+        otel_llm.record_tokens(input_tokens=7)
+    with otel_llm.track_inference("none", provider="openai"):
+        pass
+
+    found = [*ledger.state({}, "").cells, *reader.cells()]
+    assert {"ours": 1, "none": 1, "theirs": 1} == {facts.request_model: totals.calls for facts, totals in found}
+    assert {"theirs": 5, "none": None} == {
+        facts.request_model: totals.input_tokens for facts, totals in found if facts.request_model != "ours"
+    }
+    assert {0} == {point["value"] for point in seen.points("otel_llm.client.active")}
+
+
 def test_nothing_is_patched_after_the_end() -> None:
     """A client that has its methods back is not patched."""
     with capture():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from email.message import Message
 from typing import Any
+from urllib.error import HTTPError, URLError
 
 import httpx
 import openai
@@ -14,6 +16,14 @@ REQUEST = httpx.Request("POST", "http://localhost/v1")
 
 Anthropics: Any = type("APIStatusError", (Exception,), {})
 """As `anthropic` raises it for an error in the middle of a stream."""
+
+
+Aiohttps: Any = type("ClientResponseError", (Exception,), {})
+"""As `aiohttp` raises it by ``raise_for_status()``."""
+Googles: Any = type("ClientError", (Exception,), {})
+"""As `google.genai` raises it."""
+Shops: Any = type("ShopError", (Exception,), {})
+"""With a code of its own."""
 
 
 def _made(kind: type[BaseException], **fields: Any) -> BaseException:
@@ -41,6 +51,14 @@ def _made(kind: type[BaseException], **fields: Any) -> BaseException:
         (httpx.ConnectError("x", request=REQUEST), "network"),
         (httpx.ReadTimeout("x", request=REQUEST), "timeout"),
         (_made(openai.APIError, code=["odd"], type={}, body=3), "api_error"),
+        (HTTPError("http://localhost", 429, "", Message(), None), "rate_limit"),
+        (HTTPError("http://localhost", 418, "", Message(), None), "api_error"),
+        (URLError(ConnectionRefusedError()), "network"),
+        (_made(Aiohttps, status=429), "rate_limit"),
+        (_made(Aiohttps, status=200), "api_error"),
+        (_made(Googles, code=403, status="PERMISSION_DENIED"), "auth"),
+        (_made(Shops, code=70_429), "unknown"),
+        (SystemExit(429), "unknown"),
         (ValueError("mine"), "unknown"),
     ],
     ids=repr,
@@ -63,6 +81,8 @@ def test_exceptions(error: BaseException, expected: str) -> None:
         ("rate_limit_error", "rate_limit"),
         ("_OTHER", "api_error"),
         ("overloaded_error", "api_error"),
+        ("timeout", "timeout"),
+        ("rate_limit", "rate_limit"),
     ],
 )
 def test_answers(told: str, expected: str) -> None:

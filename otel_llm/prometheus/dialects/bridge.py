@@ -29,6 +29,8 @@ _POSITIONS = {name: position for position, name in enumerate(Totals._fields)} | 
 
 Counted: TypeAlias = "tuple[Sequence[int], float]"
 """Calls by bucket, not cumulative, and the sum of what was measured."""
+_Row: TypeAlias = "tuple[str, float | Histogram, str, float]"
+"""What was told by hand: labels as printed, value, how values come to one, and when it was told."""
 
 
 class View(NamedTuple):
@@ -123,7 +125,7 @@ class Bridge:
                     text = self._texts(_NOBODY, process)[self._rows[position][0]]
                     series = [] if text is None else [Series(text, 1)]
                 elif column == SEEN:
-                    series = [Series(group.labels, 1) for group in ended.groups[position]]
+                    series = _seen(ended.groups[position], ended.facts, _told_of(family, state))
                 elif column in LAST:
                     series = _newest(ended.groups[position], totals, column)
                 else:
@@ -133,7 +135,7 @@ class Bridge:
                     series = _sums(ended.groups[position], columns)
             told = self._measured(position, process, state) if counted else []
             told += [
-                (text, _value(family, each, family.buckets), each.kind)
+                (text, _value(family, each, family.buckets), each.kind, each.at)
                 for text, each in state.by_hand.get(self._places[position], ())
             ]
             if told:
@@ -143,8 +145,8 @@ class Bridge:
             families += [Family(name, family.help, family.kind, series=series) for name in family.spellings]
         return families
 
-    def _measured(self, position: int, process: Process, state: State) -> list[tuple[str, float | Histogram, str]]:
-        """Return what was told of the columns of a family: labels, value, and how values come to one."""
+    def _measured(self, position: int, process: Process, state: State) -> list[_Row]:
+        """Return what was told of the columns of a family."""
         family = self.families[position]
         if not any(name in state.measures for row in family.rows for name in row.measures):
             return []
@@ -164,11 +166,7 @@ class Bridge:
                             told = told._replace(value=sum(told.counts), counts=None)
                         rows[text] = rows[text].plus(told) if text in rows else told
                         bounds[text] = state.bounds.get(name, ())
-        return [
-            # Of durations a gauge shows the last one.
-            (text, _value(family, told, bounds[text]), NEWEST if family.kind == "gauge" and told.counts else told.kind)
-            for text, told in rows.items()
-        ]
+        return [(text, _value(family, told, bounds[text]), _kind(family, told), told.at) for text, told in rows.items()]
 
     def _plan(self, last: Plan | None, process: Process, facts: list[Facts], *, active: bool) -> Plan:
         known_texts: dict[Facts, tuple[str | None, ...]] = {}
@@ -351,13 +349,34 @@ def _value(family: FamilySpec, told: Told, bounds: Sequence[float]) -> float | H
     return Histogram((*family.buckets, INFINITY), [*picked, counts[-1]], told.value)
 
 
-def _with(series: Sequence[Series], told: Sequence[tuple[str, float | Histogram, str]]) -> list[Series]:
-    """Return what calls feed, and what was told on top of it; of last values the one that was told."""
+def _told_of(family: FamilySpec, state: State) -> set[str | None]:
+    """Return the models of which something is told by hand that the family shows."""
+    return {facts.request_model for name in family.rows[0].measures for facts, _ in state.measures.get(name, ())}
+
+
+def _seen(groups: Sequence[Group], facts: Sequence[Facts], told_of: set[str | None]) -> list[Series]:
+    """Return who was seen in calls, but for models of which the application tells it by hand."""
+    return [
+        Series(group.labels, 1)
+        for group in groups
+        if not told_of.issuperset([facts[member].request_model for member in group.members])
+    ]
+
+
+def _kind(family: FamilySpec, told: Told) -> str:
+    """Return how values come to one; of durations a gauge shows the last one."""
+    return NEWEST if family.kind == "gauge" and told.counts else told.kind
+
+
+def _with(series: Sequence[Series], told: Sequence[_Row]) -> list[Series]:
+    """Return what calls feed, and what was told on top of it; of last values the one that was told last."""
     rows: dict[str, float | Histogram] = dict(series)
-    for text, value, kind in told:
+    times: dict[str, float] = {}
+    for text, value, kind, at in told:
         known = rows.get(text)
         if known is None or kind == NEWEST:
-            rows[text] = value
+            if at >= times.get(text, 0.0):
+                rows[text], times[text] = value, at
         elif isinstance(known, Histogram) and isinstance(value, Histogram):
             rows[text] = known.plus(value)
         elif not isinstance(known, Histogram) and not isinstance(value, Histogram):

@@ -24,7 +24,7 @@ from opentelemetry.util.types import AttributeValue
 
 from otel_llm import faults
 from otel_llm.audience import is_proxy
-from otel_llm.context import labels_of
+from otel_llm.context import BLOCK_KEY, labels_of
 from otel_llm.instrumentor import Instrumentor
 from otel_llm.ledger import OVERFLOW, Cell, Ledger
 from otel_llm.prometheus.foreign.points import (
@@ -65,8 +65,8 @@ class ForeignReader(MetricReader):
         self._feeds: dict[Any, Feed | None] = {}
         self._columns = ledger.columns
         self._own = Models()
-        """What the ledger has, of so many lanes and series."""
-        self._own_sizes = (0, 0)
+        """What the ledger has, of so many lanes, series and calls that are counted under another model."""
+        self._own_sizes = (0, 0, 0)
         self._told = Models()
         self._frameworks: dict[Any, str] = {}
         """The framework that tells of a model."""
@@ -176,8 +176,13 @@ class ForeignReader(MetricReader):
             labels = self._labels(measurement.context, failed=point.error_type is not None)
             if labels:
                 point = point._replace(labels=labels)
-            if point.operation in others.NOT_CALLS or self._is_elsewhere(feed, point):
+            if point.operation in others.NOT_CALLS:
                 return
+            model = self._model_of_block(measurement.context)
+            if model is None or self._is_elsewhere(feed, point, inside=bool(model)):
+                return
+            if model:
+                point = point._replace(request_model=model)
             if feed.is_dropped:
                 self._tell_dropped(feed)
                 return
@@ -215,10 +220,15 @@ class ForeignReader(MetricReader):
             known = tuple(sorted({*known, *(label for label in labels.items() if label[0] in wanted)}))
         return known
 
-    def _is_elsewhere(self, feed: Feed, point: Point) -> bool:
+    def _model_of_block(self, context: Any) -> str | None:
+        """Return the model of the block in which it happens, empty without one; None where we see the call inside."""
+        block: Any = context.get(BLOCK_KEY) if context else None
+        return "" if block is None else block.take_point()
+
+    def _is_elsewhere(self, feed: Feed, point: Point, *, inside: bool) -> bool:
         """Whether the call is in the ledger, or is counted here by the instrumentation of the client it went by."""
-        ledger = self._ledger
-        if self._models_of_ledger().have(point, loosely=feed.is_framework, any_model=OVERFLOW in ledger.lanes):
+        any_model = OVERFLOW in self._ledger.lanes
+        if not inside and self._models_of_ledger().have(point, loosely=feed.is_framework, any_model=any_model):
             return True
         models = point.models
         if feed.is_framework:
@@ -231,7 +241,7 @@ class ForeignReader(MetricReader):
             )
         if feed.provider != UNKNOWN and not self._is_first(self._clients, feed.provider, feed.scope):
             return True
-        if len(self._told) < ledger.max_series:
+        if len(self._told) < self._ledger.max_series:
             for model in models:
                 self._told.add(point.provider, model)
         return False
@@ -245,11 +255,14 @@ class ForeignReader(MetricReader):
 
     def _models_of_ledger(self) -> Models:
         """Return what the ledger has begun or counted; what is new is added as it grows."""
-        lanes, series = self._ledger.lanes, self._ledger._series
-        begun, ended = self._own_sizes
-        if len(lanes) > begun or len(series) > ended:
+        lanes, series, renamed = self._ledger.lanes, self._ledger._series, self._ledger.renamed
+        begun, ended, told = self._own_sizes
+        if len(lanes) > begun or len(series) > ended or len(renamed) > told:
             new_lanes, new_series = list(islice(lanes, begun, None)), list(islice(series, ended, None))
-            self._own_sizes = begun + len(new_lanes), ended + len(new_series)
+            new_names = list(islice(renamed, told, None))
+            self._own_sizes = begun + len(new_lanes), ended + len(new_series), told + len(new_names)
+            for key in new_names:
+                self._own.add(*_texts(key))
             for key in new_lanes:
                 if key != OVERFLOW:
                     self._own.add(*_texts(key[1:3]))

@@ -101,6 +101,11 @@ def exact(told: Told) -> Told:
     return told._replace(value=round(told.value, 6)) if told.kind == GROWING else told
 
 
+def own(told: Told) -> Told:
+    """Return what is a process' own, and not that of its parent, so that it can be added to what others have."""
+    return told._replace(value=told.value - told.inherited, inherited=0.0) if told.inherited else exact(told)
+
+
 def _fit_told(
     told: Iterable[tuple[Facts, Told]], own: tuple[float, ...] | None, wanted: tuple[float, ...] | None
 ) -> Iterable[tuple[Facts, Told]]:

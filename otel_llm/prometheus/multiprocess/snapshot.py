@@ -34,7 +34,7 @@ _DICT: AbstractSet[type] = frozenset({dict})
 _LIST_OR_NONE: AbstractSet[type] = frozenset({list, _NONE})
 _FACTS = (*[_TEXT] * 2, *[_TEXT_OR_NONE] * 3, _COUNT_OR_NONE, *[_TEXT_OR_NONE] * 2, _BOOL, _LIST, _LIST_OR_NONE, _BOOL)
 _TOTALS = (_COUNT, _NUMBER, _LIST, *[_COUNT_OR_NONE] * 5, *[_NUMBER_OR_NONE] * 2, *[_NUMBER] * 2, _DICT)
-_TOLD = (_NUMBER, _LIST_OR_NONE, _NUMBER, _TEXT, _NUMBER)
+_TOLD = (_NUMBER, _LIST_OR_NONE, _NUMBER, _TEXT, _NUMBER, _NUMBER)
 _TOLD_KINDS = frozenset({GROWING, PRESENT, NEWEST})
 _HISTOGRAM = (_COUNT, _LIST, _NUMBER_OR_NONE, _DICT)
 """Types of the columns of each."""
@@ -268,7 +268,7 @@ def _decode_state(
 
 def _expect_told(told: Sequence[Any], length: int | None) -> None:
     _expect_rows(_TOLD, told)
-    unknown = {kind for *_, kind, _ in told} - _TOLD_KINDS
+    unknown = {each[3] for each in told} - _TOLD_KINDS
     if unknown:
         _wrong("kinds", sorted(unknown))
     for _, counts, *_ in told:

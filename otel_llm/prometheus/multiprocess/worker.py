@@ -20,7 +20,7 @@ from otel_llm.prometheus.multiprocess.arithmetic import (
     add_families,
     add_states,
     by_facts,
-    exact,
+    own,
     subtract_families,
     subtract_state,
 )
@@ -188,8 +188,8 @@ class Shared:
         return state._replace(
             active=[one for one in state.active if one[1]],
             cells=[(facts, _rounded(totals)) for facts, totals in by_facts(state.cells)],
-            measures=_exact(state.measures),
-            by_hand=_exact(state.by_hand),
+            measures=_own(state.measures),
+            by_hand=_own(state.by_hand),
         )
 
     def take_families(self) -> Families:
@@ -400,8 +400,8 @@ def _rounded(totals: Totals) -> Totals:
     return totals._replace(seconds=_round(totals.seconds), distributions=distributions)
 
 
-def _exact(told: Mapping[str, Sequence[tuple[T, Told]]]) -> dict[str, list[tuple[T, Told]]]:
-    return {name: [(key, exact(each)) for key, each in rows] for name, rows in told.items()}
+def _own(told: Mapping[str, Sequence[tuple[T, Told]]]) -> dict[str, list[tuple[T, Told]]]:
+    return {name: [(key, own(each)) for key, each in rows] for name, rows in told.items()}
 
 
 def _with_rounded_sum(value: float | Histogram) -> float | Histogram:
