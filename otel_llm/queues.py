@@ -7,272 +7,152 @@ it goes when it would have gone, and what its methods return and raise is untouc
 from __future__ import annotations
 
 import inspect
-import os
 import sys
-import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextvars import ContextVar, Token
-from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
-from weakref import WeakSet
+from contextlib import suppress
+from contextvars import ContextVar
+from functools import lru_cache, partial, wraps
+from typing import Any, ClassVar, TypeAlias, TypeVar, cast
+from weakref import finalize
 
-from otel_llm import arguments, faults, telling
-from otel_llm.context import current_context
-from otel_llm_semconv import attributes as names
-from otel_llm_semconv.measures import LABELS
-
-if TYPE_CHECKING:
-    from otel_llm.state import Facts
-    from otel_llm.telemetry import Telemetry
+from otel_llm import arguments, faults
+from otel_llm.lines import FUNCTION, Line, Turn
 
 T = TypeVar("T")
 
 Original: TypeAlias = Callable[[Any], Any]
 """Finds the method that another stands for, as a call would: somebody may have replaced it since."""
+Shell: TypeAlias = Callable[[Line, Original, bool], Callable[..., Any]]
+"""Makes such another; the last says whether it waits as a coroutine does."""
 
-_FUNCTION = "instrument_queue"
 _inside: ContextVar[Line | None] = ContextVar("otel_llm_line", default=None)
 """The line in which a request stands already: what a limiter calls of its own is no other one."""
 _giving: ContextVar[Line | None] = ContextVar("otel_llm_giving", default=None)
-"""The line in which a place is being given back."""
+"""The line in which a place is being given back, or of which all is thrown away."""
 
 
-class Line:
-    """Who waits at one limiter, and who is at work behind it."""
+class _Act:
+    """One call of a limiter's method, and what it means for the line."""
 
-    def __init__(self, model: str | None, priority: str | None) -> None:
-        self.model = model
-        self.given = {} if priority is None else {LABELS[names.OTEL_LLM_QUEUE_PRIORITY]: priority}
-        self.at_work: deque[Turn] = deque()
-        self.waiting: dict[int, deque[Turn]] = {}
-        """Of a queue, what is in it, by identity."""
-        _lines.add(self)
+    __slots__ = ("line", "token")
 
-    def ask(self) -> Turn:
-        """Take note of a request that comes."""
-        turn = Turn(self)
-        turn.note("queue_requests", 1)
-        turn.note("queue_size", 1)
-        turn.waits.append(None)
-        return turn
+    variable: ClassVar[ContextVar[Line | None]] = _inside
+    """Tells what the method calls that it is part of this."""
 
-    def release(self, number: int = 1) -> None:
-        """Take note that so many are done; a limiter may be given more than was taken from it."""
-        for _ in range(min(number, len(self.at_work))):
-            try:
-                self.at_work.pop().done()
-            except IndexError:
-                return
-
-
-class Turn:
-    """One request: it waits, is at work, and is done."""
-
-    __slots__ = ("facts", "line", "since", "telemetry", "waits", "works")
-
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.line = line
-        self.telemetry: Telemetry | None = telling.listener(_FUNCTION)
-        self.facts: dict[str, Facts] = {}
-        self.since = time.perf_counter()
-        # Each is taken in one step of the interpreter: of two threads only one ends the wait.
-        self.waits: list[None] = []
-        self.works: list[None] = []
 
-    def note(self, measure: str, amount: int) -> None:
-        """Add to a measure; later of the same request the facts are the same."""
-        telemetry = self.telemetry
-        if telemetry is None:
-            return
+    @classmethod
+    def is_part(cls, line: Line) -> bool:
+        """Whether a call that comes now is part of another one."""
+        return _inside.get() is line
+
+    def __enter__(self) -> None:
+        self.token = self.variable.set(self.line)
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         try:
-            telemetry.ledger.measures.add(measure, self._facts(telemetry, measure), amount)
-        except Exception:
-            faults.fault(faults.MANUAL)
-
-    def _facts(self, telemetry: Telemetry, measure: str) -> Facts:
-        facts = self.facts.get(measure)
-        if facts is None:
-            facts = telling.facts_of(telemetry, measure, self.line.given, model=self.line.model)
-            self.facts[measure] = facts
-        return facts
-
-    def got(self, *, works: bool = True) -> bool:
-        """End the wait, and begin to work; of several ends only the first counts."""
-        if not _taken(self.waits):
-            return False
-        telemetry = self.telemetry
-        self.note("queue_size", -1)
-        if works:
-            self.note("queue_workers", 1)
-            self.works.append(None)
-        if telemetry is not None:
-            try:
-                facts = self._facts(telemetry, "queue_wait")
-                seconds = time.perf_counter() - self.since
-                telling.record(telemetry, "queue_wait", facts, seconds, current_context.get())
-            except Exception:
-                faults.fault(faults.MANUAL)
-        return True
-
-    def left(self, *, refused: bool = False) -> None:
-        """End the wait for nothing: given up, or *refused*."""
-        if _taken(self.waits):
-            self.note("queue_size", -1)
-            if refused:
-                self.note("queue_rejected", 1)
-
-    def ended(self, future: Any) -> None:
-        """End with a future: it was cancelled while it waited, or its work is done."""
-        self.left()
-        self.done()
+            self.variable.reset(self.token)
+        except (ValueError, RuntimeError):  # a coroutine may be closed in a context that is not its own
+            pass
+        if error is None:
+            self.done()
+        else:
+            self.failed(refused=type(error).__name__ in _REFUSALS)
 
     def done(self) -> None:
-        """End the work."""
-        if _taken(self.works):
-            self.note("queue_workers", -1)
+        """Take note of its end."""
+
+    def failed(self, *, refused: bool) -> None:
+        """Take note that it raised something, perhaps because it *refused*."""
 
 
-def _taken(token: list[None]) -> bool:
-    try:
-        token.pop()
-    except IndexError:
-        return False
-    return True
+class _Asking(_Act):
+    """Get a place."""
+
+    __slots__ = ("turn",)
+
+    def __enter__(self) -> None:
+        self.turn = self.line.ask()
+        super().__enter__()
+
+    def done(self) -> None:
+        if self.turn.got():
+            self.line.at_work.append(self.turn)
+
+    def failed(self, *, refused: bool) -> None:
+        self.turn.left(refused=refused)
 
 
-_lines: WeakSet[Line] = WeakSet()
+class _Releasing(_Act):
+    """Give places back."""
 
+    __slots__ = ("number",)
 
-def _forked() -> None:
-    """Who is at work in the parent is not here."""
-    for line in list(_lines):
-        line.at_work.clear()
+    variable = _giving
 
+    def __init__(self, line: Line, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.line = line
+        self.number: Any = args[0] if args else kwargs.get("n", 1)
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
-
-
-# What the methods of limiters do besides.
-
-
-def _asking(line: Line, original: Original, waits: bool) -> Callable[..., Any]:
-    """Return a method that gets a place: a coroutine *waits*; others wait as a thread does, or say that they do not."""
-    if waits:
-
-        async def acquire(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if _inside.get() is line:
-                return await original(self)(*args, **kwargs)
-            turn, token = line.ask(), _inside.set(line)
-            try:
-                result = await original(self)(*args, **kwargs)
-            except BaseException:
-                _leave(token)
-                turn.left()
-                raise
-            _leave(token)
-            _work(line, turn)
-            return result
-
-        return acquire
-
-    def acquire_now(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if _inside.get() is line:
-            return original(self)(*args, **kwargs)
-        turn, token = line.ask(), _inside.set(line)
-        try:
-            result = original(self)(*args, **kwargs)
-        except BaseException as error:
-            _leave(token)
-            turn.left(refused=type(error).__name__ in _REFUSALS)
-            raise
-        _leave(token)
-        if result is False:
-            turn.left(refused=True)
-        else:
-            _work(line, turn)
-        return result
-
-    return acquire_now
-
-
-def _work(line: Line, turn: Turn) -> None:
-    if turn.got():
-        line.at_work.append(turn)
-
-
-def _leave(token: Token[Line | None]) -> None:
-    try:
-        token.var.reset(token)
-    except (ValueError, RuntimeError):  # a coroutine may be closed in a context that is not its own
-        pass
-
-
-def _releasing(line: Line, original: Original, waits: bool) -> Callable[..., Any]:
-    """Return a method that gives places back."""
-    if waits:
-
-        async def release_soon(self: Any, *args: Any) -> Any:
-            token = _giving.set(line)
-            try:
-                result = await original(self)(*args)
-            finally:
-                _leave(token)
-            line.release()
-            return result
-
-        return release_soon
-
-    def release(self: Any, *args: Any, **kwargs: Any) -> Any:
+    @classmethod
+    def is_part(cls, line: Line) -> bool:
         # Who is cancelled while he gets a place gives it back before he has it.
-        if line in (_giving.get(), _inside.get()):
+        return _giving.get() is line or _inside.get() is line
+
+    def done(self) -> None:
+        self.line.release(self.number if type(self.number) is int else 1)
+
+
+class _Putting(_Act):
+    """Put something in a queue, which may refuse it; where it takes it, it says so elsewhere."""
+
+    __slots__ = ()
+
+    def failed(self, *, refused: bool) -> None:
+        if refused:
+            self.line.ask().left(refused=True)
+
+
+def _doing(act: type[_Act], line: Line, original: Original, waits: bool) -> Callable[..., Any]:
+    """Return a method that takes note of what it does, unless it does it for another one."""
+
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if act.is_part(line):
             return original(self)(*args, **kwargs)
-        token = _giving.set(line)
-        try:
+        doing = act(line, args, kwargs)
+        if waits:
+            waiting = original(self)(*args, **kwargs)
+            # Of what is no coroutine nobody knows when it has waited.
+            return _during(doing, waiting) if inspect.iscoroutine(waiting) else waiting
+        with doing:
             result = original(self)(*args, **kwargs)
-        finally:
-            _leave(token)
-        number: Any = args[0] if args else kwargs.get("n", 1)
-        line.release(number if type(number) is int else 1)
+            if result is False and isinstance(doing, _Asking):
+                doing.turn.left(refused=True)
         return result
 
-    return release
+    return method
 
 
-def _putting(line: Line, original: Original, waits: bool) -> Callable[..., Any]:
-    """Return a method that puts something in a queue, or is refused."""
-    if waits:
-        # It waits until there is room, and then puts it there by the other one.
-        async def put(self: Any, item: Any) -> Any:
-            return await original(self)(item)
+def _during(doing: _Act, waiting: Any) -> Any:
+    """Return a coroutine that is like another, and takes note."""
+    result: Any = _wait(doing, waiting)
+    result.__name__, result.__qualname__ = waiting.__name__, waiting.__qualname__
+    return result
 
-        return put
 
-    def put_now(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if _inside.get() is line:
-            return original(self)(*args, **kwargs)
-        token = _inside.set(line)
-        try:
-            return original(self)(*args, **kwargs)
-        except Exception as error:
-            if type(error).__name__ in _REFUSALS:
-                line.ask().left(refused=True)
-            raise
-        finally:
-            _leave(token)
-
-    return put_now
+async def _wait(doing: _Act, waiting: Any) -> Any:
+    with doing:
+        return await waiting
 
 
 def _coming(line: Line, original: Original, waits: bool) -> Callable[..., Any]:
-    """Return the method by which a queue takes what is put in it; it holds the queue's lock, if there is one."""
+    """Return the method by which a queue takes what is put in it."""
 
     def come(self: Any, item: Any) -> Any:
         result = original(self)(item)
-        # While the queue has it, its identity is its own.
-        line.waiting.setdefault(id(item), deque()).append(line.ask())
+        line.came(item, self)
         return result
 
     return come
@@ -283,45 +163,30 @@ def _going(line: Line, original: Original, waits: bool) -> Callable[..., Any]:
 
     def go(self: Any) -> Any:
         item = original(self)()
-        turns = line.waiting.get(id(item))
-        if turns:
-            turns.popleft().got(works=False)
-            if not turns:
-                del line.waiting[id(item)]
+        line.went(item, self, thrown=_giving.get() is line)
         return item
 
     return go
-
-
-class _Watched(Future[Any]):
-    """What an executor returns; says when its work begins."""
-
-    _otel_llm_turn: Turn
-
-    def set_running_or_notify_cancel(self) -> bool:
-        runs = super().set_running_or_notify_cancel()
-        if runs:
-            self._otel_llm_turn.got()
-        return runs
-
-
-_Watched.__name__ = _Watched.__qualname__ = Future.__name__
-_Watched.__module__ = Future.__module__
 
 
 def _submitting(line: Line, original: Original, waits: bool) -> Callable[..., Any]:
     """Return a method that takes work on."""
 
     def submit(self: Any, *args: Any, **kwargs: Any) -> Any:
-        turn = line.ask()
+        turn = Turn(line)
+        turn.wait()
         try:
             future = original(self)(*args, **kwargs)
         except BaseException as error:
-            turn.left(refused=isinstance(error, RuntimeError))
+            refused = isinstance(error, RuntimeError)
+            turn.note("queue_requests", int(refused))
+            turn.left(refused=refused)
             raise
+        turn.note("queue_requests", 1)
         try:
             _watch(future, turn)
         except Exception:
+            turn.ended(future)
             faults.fault(faults.MANUAL)
         return future
 
@@ -329,30 +194,51 @@ def _submitting(line: Line, original: Original, waits: bool) -> Callable[..., An
 
 
 def _watch(future: Any, turn: Turn) -> None:
-    if type(future) is cast("Any", Future):
-        future.__dict__["_otel_llm_turn"] = turn
-        future.__class__ = _Watched
-    if future.running() or (future.done() and not future.cancelled()):
+    """Have a future say when its work begins and ends; of one that cannot, nobody knows more than that it came."""
+    kind = cast("Any", type)(future)
+    if issubclass(kind, Future):
+        future.__dict__.setdefault(_TURNS, []).append(turn)
+        if not issubclass(kind, _Instrumented):
+            with suppress(TypeError):
+                future.__class__ = _watched(future.__class__)
+    running = getattr(future, "running", None)
+    if running is not None and (running() or (future.done() and not future.cancelled())):
         turn.got()
-    future.add_done_callback(turn.ended)
+    if hasattr(future, "add_done_callback"):
+        future.add_done_callback(turn.ended)
+    else:
+        turn.ended(future)
 
 
-_METHODS = {
-    "acquire": _asking,
-    "acquire_on_behalf_of": _asking,
-    "acquire_nowait": _asking,
-    "acquire_on_behalf_of_nowait": _asking,
-    "release": _releasing,
-    "release_on_behalf_of": _releasing,
-    "submit": _submitting,
-    "put": _putting,
-    "put_nowait": _putting,
-    "_put": _coming,
-    "_get": _going,
+@lru_cache
+def _watched(kind: Any) -> type[Any]:
+    """Return a subclass of futures that say when their work begins."""
+
+    def set_running_or_notify_cancel(self: Any) -> bool:
+        runs: bool = cast("Any", super)(made, self).set_running_or_notify_cancel()
+        if runs:
+            for turn in self.__dict__[_TURNS]:
+                turn.got()
+        return runs
+
+    made = _subclass(kind, {"set_running_or_notify_cancel": set_running_or_notify_cancel})
+    return made
+
+
+_TURNS = "_otel_llm_turns"
+_ASKS, _RELEASES, _PUTS = partial(_doing, _Asking), partial(_doing, _Releasing), partial(_doing, _Putting)
+_METHODS: dict[str, dict[str, Shell]] = {
+    "acquire": {
+        **dict.fromkeys(("acquire", "acquire_nowait", "acquire_on_behalf_of", "acquire_on_behalf_of_nowait"), _ASKS),
+        **dict.fromkeys(("release", "release_on_behalf_of"), _RELEASES),
+        # `with` statements need not go by way of those.
+        **dict.fromkeys(("__enter__", "__aenter__"), _ASKS),
+        **dict.fromkeys(("__exit__", "__aexit__"), _RELEASES),
+    },
+    "submit": {"submit": _submitting},
+    "_get": {"put": _PUTS, "put_nowait": _PUTS, "shutdown": _RELEASES, "_put": _coming, "_get": _going},
 }
-"""What each method does besides, by its name: every class has some of them."""
-_BLOCKS = {"__enter__": _asking, "__aenter__": _asking, "__exit__": _releasing, "__aexit__": _releasing}
-"""The same of `with` statements, which need not go by way of those."""
+"""What methods do besides, by their names, by the one that shows what they are of; each class has some of them."""
 _REFUSALS = frozenset({"Full", "QueueFull", "QueueShutDown", "ShutDown", "WouldBlock"})
 """Names of the exceptions by which a request is turned away."""
 _ACCEPTED = (
@@ -399,39 +285,71 @@ def instrument_queue(limiter: T, *, model: str | None = None, priority: str | No
     Raises:
         TypeError: *limiter* is none of these, or another argument is no string.
     """
-    model = arguments.maybe(_FUNCTION, "model", model)
-    priority = arguments.maybe(_FUNCTION, "priority", priority)
+    model = arguments.maybe(FUNCTION, "model", model)
+    priority = arguments.maybe(FUNCTION, "priority", priority)
     found: Any = [getattr(sys.modules.get(module), name, ()) for module, name in _ACCEPTED]
     if not isinstance(limiter, tuple(found)):
         accepted = ", ".join([f"{module}.{name}" for module, name in _ACCEPTED])
-        raise TypeError(f"otel_llm.{_FUNCTION}: limiter must be one of {accepted}, not {type(limiter).__name__}")
+        raise TypeError(f"otel_llm.{FUNCTION}: limiter must be one of {accepted}, not {type(limiter).__name__}")
     if not isinstance(limiter, _Instrumented):
-        line = Line(model, priority)
+        line = Line(limiter, model, priority)
+        if hasattr(limiter, "_get"):
+            # What comes between this and the next is seen at the next change.
+            line.look(limiter)
         limiter.__class__ = _class_for(cast("type[Any]", type(limiter)), line)
+        finalize(limiter, line.gone).atexit = False
     return limiter
 
 
 def _class_for(kind: type[Any], line: Line) -> type[Any]:
     """Return a subclass whose methods take note, one for each limiter."""
-    made: Any = None
-    metaclass: Any = type(kind)
 
-    def stands_for(name: str) -> Callable[[Any], Any]:
+    def stands_for(name: str) -> Original:
         def find(self: Any) -> Any:
             return getattr(cast("Any", super)(made, self), name)
 
         return find
 
-    namespace: dict[str, Any] = {
+    def reduce(self: Any, protocol: Any) -> Any:
+        """Copies and pickles are of the limiter's own class."""
+        reduced = cast("Any", super)(made, self).__reduce_ex__(protocol)
+        if isinstance(reduced, str):
+            return reduced
+        function, given, *more = reduced
+        given = tuple([kind if each is made else each for each in given])
+        # Of `copyreg.__newobj__` itself the class would have to be the one of what is pickled.
+        return (kind if function is made else partial(function), given, *more)
+
+    namespace: dict[str, Any] = {"__reduce_ex__": reduce}
+    for shows, methods in _METHODS.items():
+        for name, make in methods.items() if hasattr(kind, shows) else ():
+            present = getattr(kind, name, None)
+            if present is not None:
+                # Some return a coroutine where those they stand for are one.
+                waits = any(inspect.iscoroutinefunction(vars(base).get(name)) for base in kind.__mro__)
+                method = make(line, stands_for(name), waits)
+                namespace[name] = wraps(present)(_async(method) if inspect.iscoroutinefunction(present) else method)
+    made = _subclass(kind, namespace)
+    return made
+
+
+def _async(method: Callable[..., Any]) -> Callable[..., Any]:
+    async def awaits(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return await method(self, *args, **kwargs)
+
+    return awaits
+
+
+def _subclass(kind: type[Any], namespace: dict[str, Any]) -> type[Any]:
+    """Return a subclass that looks like its class."""
+    metaclass: Any = type(kind)
+    namespace = {
         "__slots__": (),
         "__module__": kind.__module__,
         "__qualname__": kind.__qualname__,
         "__doc__": kind.__doc__,
+        **namespace,
     }
-    for name, make in (_METHODS | _BLOCKS if hasattr(kind, "acquire") else _METHODS).items():
-        present = getattr(kind, name, None)
-        if present is not None:
-            namespace[name] = wraps(present)(make(line, stands_for(name), inspect.iscoroutinefunction(present)))
     try:
         # Some classes want no subclasses, or take note of them: this way they do not hear of it.
         made = metaclass(kind.__name__, (_Plain,), namespace)
