@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from otel_llm.call import Call
 from otel_llm.config import Content
-from otel_llm.inference import track_inference
 from otel_llm.labelling import attributes, labels
-from otel_llm.manual import (
+from otel_llm.manual.functions import (
     record_cache_hit,
     record_cache_miss,
     record_circuit_breaker_failure,
@@ -34,10 +33,11 @@ from otel_llm.manual import (
     set_queue_size,
     set_queue_workers,
 )
-from otel_llm.queues import instrument_queue
+from otel_llm.manual.inference import track_inference
+from otel_llm.manual.queues import instrument_queue
+from otel_llm.manual.tracking import track_agent, track_model_load, track_step, track_tool, track_workflow
 from otel_llm.runtime import Handle, instrument, uninstrument
 from otel_llm.serving import generate_latest
-from otel_llm.tracking import track_agent, track_model_load, track_step, track_tool, track_workflow
 
 if TYPE_CHECKING:
     from otel_llm.prometheus.by_hand import family

@@ -27,7 +27,8 @@ import pytest
 import trio
 
 import otel_llm
-from otel_llm import faults, lines, overdue, runtime, telling
+from otel_llm import faults, overdue, runtime
+from otel_llm.manual import lines, telling
 from otel_llm.testing import Seen, capture
 from tests.manual.pages import rows
 

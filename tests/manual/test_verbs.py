@@ -21,8 +21,9 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics._internal import aggregation
 
 import otel_llm
-from otel_llm import faults, measures, runtime, telling
+from otel_llm import faults, measures, runtime
 from otel_llm.errors import failure_told
+from otel_llm.manual import telling
 from otel_llm.measures import Measures
 from otel_llm.prometheus.reader import PrometheusReader
 from otel_llm.state import Facts

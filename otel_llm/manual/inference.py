@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 from opentelemetry.context import Context
 
-from otel_llm import arguments, telling
 from otel_llm.block import Block
 from otel_llm.call import Call
 from otel_llm.context import BLOCK_KEY, LABELS_KEY, Labels
+from otel_llm.manual import arguments, telling
 from otel_llm.provider import DEFAULT_PORTS, provider_of
 from otel_llm.telemetry import Telemetry, forks, suppressed
 from otel_llm_semconv import attributes as names

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from otel_llm import arguments, faults, telling
+from otel_llm import faults
 from otel_llm.context import BLOCK_KEY, current_context
 from otel_llm.errors import failure_told
+from otel_llm.manual import arguments, telling
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv.errors import ErrorClass
 from otel_llm_semconv.measures import LABELS

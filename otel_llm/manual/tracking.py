@@ -17,9 +17,10 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
-from otel_llm import arguments, errors, telling
+from otel_llm import errors
 from otel_llm.block import Block
 from otel_llm.context import ATTRIBUTES_KEY, LABELS_KEY, SPAN_KEY, Labels, labels_of
+from otel_llm.manual import arguments, telling
 from otel_llm.sinks.spans import prefixed
 from otel_llm.telemetry import suppressed
 from otel_llm_semconv import attributes as names

@@ -16,8 +16,9 @@ from functools import lru_cache, partial, wraps
 from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 from weakref import finalize
 
-from otel_llm import arguments, faults
-from otel_llm.lines import FUNCTION, Line, Turn
+from otel_llm import faults
+from otel_llm.manual import arguments
+from otel_llm.manual.lines import FUNCTION, Line, Turn
 
 T = TypeVar("T")
 

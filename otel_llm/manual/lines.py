@@ -9,8 +9,9 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from otel_llm import faults, runtime, telling
+from otel_llm import faults, runtime
 from otel_llm.context import current_context
+from otel_llm.manual import telling
 from otel_llm.overdue import end_safely
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv.measures import LABELS
