@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -32,11 +33,11 @@ otel_llm.instrument(tracer_provider=tracer_provider, meter_provider=meter_provid
 def milliseconds(statements: Sequence[str], processes: int) -> list[Estimate]:
     """Return processor time of each statement after the imports that it is compared with, in turns."""
     times: list[list[float]] = [[] for _ in statements]
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     for turn in range(processes + 1):
         for statement, found in zip(statements, times, strict=True):
-            done = subprocess.run(
-                [sys.executable, "-c", _CHILD.format(statement=statement)], check=True, capture_output=True, text=True
-            )
+            line = [sys.executable, "-c", _CHILD.format(statement=statement)]
+            done = subprocess.run(line, check=True, capture_output=True, text=True, env=environ)
             if turn:  # the first one compiles
                 found.append(float(done.stdout))
     return [_median(found) for found in times]

@@ -30,14 +30,20 @@ class Block:
         function: name of the public function that makes it, for errors.
     """
 
+    context: Context = Context()
+    """What is current inside, once the block was entered and until it is left."""
+    ended_at: float = 0.0
+    """When the block was left, in seconds of ``time.perf_counter``."""
+    _entered = False
+    _inside = False
+    _forks = 0
+    _token: Token[Context] | None = None
+
+    wrong: TypeError | ValueError | None = None
+    """What is wrong with something that was told inside, known when the block is left."""
+
     def __init__(self, function: str) -> None:
         self.function = function
-        self.context = Context()
-        """What is current inside, once the block was entered."""
-        self._entered = False
-        self._inside = False
-        self._forks = 0
-        self._token: Token[Context] | None = None
 
     def enter(self, context: Context) -> Context:
         """Begin; return the context that is to be current inside."""
@@ -50,9 +56,6 @@ class Block:
             error: what was raised inside, or None.
         """
         raise NotImplementedError
-
-    ended_at: float = 0.0
-    """When the block was left, in seconds of ``time.perf_counter``."""
 
     def _open(self) -> None:
         if self._entered:
@@ -87,7 +90,7 @@ class Block:
             faults.fault(faults.MANUAL)
         finally:
             # Some blocks are in their context, a circle that only the collector would break.
-            self.context = Context()
+            self.context = Block.context
 
     def __enter__(self) -> Self:
         self._open()
@@ -100,8 +103,14 @@ class Block:
         token, self._token = self._token, None
         if token is not None:
             _reset(token)
-        early = isinstance(error, GeneratorExit) and _in_generator()
-        self._close(None if early else error, safely=early)
+        if error is None:
+            self._close(None)
+            # What is raised inside goes on as it is; else the application hears of its mistakes.
+            if self.wrong is not None:
+                raise self.wrong
+        else:
+            early = isinstance(error, GeneratorExit) and _in_generator()
+            self._close(None if early else error, safely=early)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

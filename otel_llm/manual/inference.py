@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from threading import RLock
-from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
 from opentelemetry.context import Context
@@ -18,36 +17,30 @@ from otel_llm.manual import arguments, telling
 from otel_llm.provider import DEFAULT_PORTS, provider_of
 from otel_llm.telemetry import Telemetry, forks, suppressed
 from otel_llm_semconv import attributes as names
+from otel_llm_semconv.measures import TOKENS
 from otel_llm_semconv.values import INFERENCE_OPERATIONS, Operation
-
-T = TypeVar("T")
 
 _FUNCTION = "track_inference"
 _UNKNOWN = "unknown"
 _OPERATIONS = (*sorted(INFERENCE_OPERATIONS), Operation.EMBEDDINGS)
-_TEXTS = ("response_model", "response_id", "error_type")
-_TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+_CHECKS: Mapping[str, Callable[[str, str, Any], Any]] = {
+    **dict.fromkeys(TOKENS, arguments.whole),
+    **dict.fromkeys(("response_model", "response_id", "error_type"), arguments.text),
+    "finish_reasons": arguments.texts,
+}
+"""What an application may write onto the call, and what it has to be."""
 
 
 class Inference(Block):
     """See `track_inference`."""
 
+    function = _FUNCTION
     call: Call
     """What is recorded; there once the block is entered."""
 
-    def __init__(
-        self,
-        model: str,
-        operation: str,
-        provider: str | None,
-        base_url: str | None,
-        endpoint: str | None,
-        labels: dict[str, str],
-    ) -> None:
-        super().__init__(_FUNCTION)
-        self._server = _server(base_url) if base_url else (None, None)
-        provider = provider or provider_of(*self._server, _UNKNOWN)
-        self._given = model, operation, provider, base_url, endpoint
+    def __init__(self, facts: Mapping[str, Any], labels: Mapping[str, str]) -> None:
+        self._facts = facts
+        """What the call is of, by the fields that say it."""
         self._labels = labels
         self._telemetry: Telemetry | None = None
         self._told: dict[str, int] = {}
@@ -56,16 +49,6 @@ class Inference(Block):
         """Whether no call of an instrumented client was made inside."""
         self._is_ours = False
         """Whether a call was made inside that we see ourselves."""
-        self._wrong: TypeError | ValueError | None = None
-        """What is wrong with something that was written onto the call."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End the call; say what is wrong with what was written onto it, unless something else is raised already."""
-        super().__exit__(kind, error, trace)
-        if error is None and self._wrong is not None:
-            raise self._wrong
 
     def __enter__(self) -> Call:  # type: ignore[override]
         """Begin, and return the call; what is written onto it is recorded with it."""
@@ -79,9 +62,7 @@ class Inference(Block):
     def enter(self, context: Context) -> Context:
         """Begin the call, and have the calls made inside know of it."""
         self.call = call = Call()
-        self._describe(call)
-        self._alone, self._telemetry, self._told, self._lock = True, None, {}, RLock()
-        self._is_ours, self._wrong = False, None
+        call.__dict__.update(self._facts)
         if self._labels:
             outer: Any = context.get(LABELS_KEY) or {}
             context = Context({**context, LABELS_KEY: Labels(outer, self._labels)})
@@ -95,16 +76,15 @@ class Inference(Block):
         call.context = context
         return telemetry.begin_by_hand(call, self)
 
-    def _describe(self, call: Call) -> None:
-        call.request_model, call.operation, call.provider, call.base_url, call.endpoint = self._given
-        call.server_address, call.server_port = self._server
+    def _another(self) -> Self:
+        return type(self)(self._facts, self._labels)
 
     def take(self, call: Call) -> None:
         """Have a call of an instrumented client count in the place of the block, with the block's model."""
         telemetry = self._telemetry
         if telemetry is not None and (self._is_here() or not self._alone):
             self._is_ours = True
-            telemetry.ledger.rename(call, self._given[0])
+            telemetry.ledger.rename(call, self._facts["request_model"])
             self.step_back()
 
     def take_point(self) -> str | None:
@@ -118,7 +98,8 @@ class Inference(Block):
         if self._telemetry is None or not self._is_here():
             return ""
         self.step_back()
-        return self._given[0]
+        model: str = self._facts["request_model"]
+        return model
 
     def step_back(self) -> None:
         """Leave it to what is inside to count."""
@@ -163,42 +144,59 @@ class Inference(Block):
 
     def _tidy(self, call: Call) -> None:
         """Have what the application wrote onto the call be what it should be, and add what it told of tokens."""
-        self._describe(call)
-        for name in _TOKENS:
-            tokens, told = getattr(call, name), self._told.get(name)
-            if tokens is not None:
-                tokens = self._checked(arguments.whole, name, tokens)
-            if told is not None:
-                tokens = told + (tokens or 0)
-            setattr(call, name, tokens)
-        for name in _TEXTS:
-            if getattr(call, name) is not None:
-                setattr(call, name, self._checked(arguments.text, name, getattr(call, name)))
-        if call.finish_reasons:
-            call.finish_reasons = self._checked(arguments.texts, "finish_reasons", call.finish_reasons) or ()
+        fields = call.__dict__
+        fields.update(self._facts)
+        for name, check in _CHECKS.items():
+            if name in fields and fields[name] is not None:
+                try:
+                    fields[name] = check(_FUNCTION, name, fields[name])
+                except (TypeError, ValueError) as wrong:
+                    fields[name], self.wrong = None, wrong
+        for name, tokens in self._told.items():
+            fields[name] = tokens + (fields.get(name) or 0)
         if not isinstance(call.attributes, dict):
             call.attributes = {}
+        if not call.finish_reasons:
+            call.finish_reasons = ()
         if call.first_chunk_at is not None:
-            call.first_chunk_at = self._checked(self._moment, "first_chunk_at", call.first_chunk_at)
-            if call.time_to_first_chunk is not None:
-                call.attributes[names.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK] = call.time_to_first_chunk
+            self._tidy_first_chunk(call)
 
-    def _moment(self, function: str, name: str, value: float) -> float:
-        """Return a time that is inside the block."""
-        moment = arguments.seconds(function, name, value)
-        if not self.call.started_at <= moment <= self.ended_at:
-            raise ValueError(f"otel_llm.{function}: {name} must be a time.perf_counter() from inside the block")
-        return moment
-
-    def _checked(self, check: Callable[[str, str, Any], T], name: str, value: Any) -> T | None:
+    def _tidy_first_chunk(self, call: Call) -> None:
         try:
-            return check(_FUNCTION, name, value)
+            moment = arguments.seconds(_FUNCTION, "first_chunk_at", cast("float", call.first_chunk_at))
+            if not call.started_at <= moment <= self.ended_at:
+                raise ValueError(f"otel_llm.{_FUNCTION}: first_chunk_at must be a time.perf_counter() inside the block")
         except (TypeError, ValueError) as wrong:
-            self._wrong = wrong
-            return None
+            call.first_chunk_at, self.wrong = None, wrong
+            return
+        call.attributes[names.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK] = moment - call.started_at
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
+def _facts_of(
+    model: str, operation: str, provider: str | None, base_url: str | None, endpoint: str | None
+) -> Mapping[str, Any]:
+    """Return what a call is of, by its fields."""
+    operation = arguments.text(_FUNCTION, "operation", operation)
+    if operation not in _OPERATIONS:
+        accepted = ", ".join([repr(str(each)) for each in _OPERATIONS])
+        raise ValueError(f"otel_llm.{_FUNCTION}: operation must be one of {accepted}, not {operation!r}")
+    model = arguments.text(_FUNCTION, "model", model)
+    provider = arguments.maybe(_FUNCTION, "provider", provider)
+    base_url = arguments.maybe(_FUNCTION, "base_url", base_url)
+    endpoint = arguments.maybe(_FUNCTION, "endpoint", endpoint)
+    address, port = (None, None) if base_url is None else _server(base_url)
+    return {
+        "operation": operation,
+        "provider": provider or provider_of(address, port, _UNKNOWN),
+        "request_model": model,
+        "server_address": address,
+        "server_port": port,
+        "base_url": base_url,
+        "endpoint": endpoint,
+    }
+
+
 def _server(base_url: str) -> tuple[str | None, int | None]:
     """Return the address and the port of a base URL, as far as it tells them."""
     try:
@@ -240,15 +238,11 @@ def track_inference(
 
     Source: GenAI semantic conventions, "Inference"; `track_inference` of seed 000.
     """
-    operation = arguments.text(_FUNCTION, "operation", operation)
-    if operation not in _OPERATIONS:
-        accepted = ", ".join([repr(str(each)) for each in _OPERATIONS])
-        raise ValueError(f"otel_llm.{_FUNCTION}: operation must be one of {accepted}, not {operation!r}")
-    return Inference(
-        arguments.text(_FUNCTION, "model", model),
-        operation,
-        arguments.maybe(_FUNCTION, "provider", provider),
-        arguments.maybe(_FUNCTION, "base_url", base_url),
-        arguments.maybe(_FUNCTION, "endpoint", endpoint),
-        {name: arguments.text(_FUNCTION, name, value, empty=True) for name, value in labels.items()} if labels else {},
-    )
+    given = model, operation, provider, base_url, endpoint
+    try:
+        facts = _facts_of(*given)
+    except TypeError:  # it may be that one is nothing to remember results by
+        facts = _facts_of.__wrapped__(*given)
+    if labels:
+        labels = {name: arguments.text(_FUNCTION, name, value, empty=True) for name, value in labels.items()}
+    return Inference(facts, labels)

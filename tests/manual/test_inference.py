@@ -294,7 +294,7 @@ def test_misuse() -> None:
         ("response_id", b"r", TypeError, "response_id must be a string, not bytes"),
         ("error_type", "", ValueError, "error_type must be a string that is not empty"),
         ("finish_reasons", "stop", TypeError, "finish_reasons must be a list of strings, not 'stop'"),
-        ("first_chunk_at", 1.0, ValueError, r"first_chunk_at must be a time.perf_counter\(\) from inside the block"),
+        ("first_chunk_at", 1.0, ValueError, r"first_chunk_at must be a time.perf_counter\(\) inside the block"),
         ("first_chunk_at", "now", TypeError, "first_chunk_at must be a number of seconds from 0 up, not str"),
     ],
 )
