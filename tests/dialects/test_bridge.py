@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -462,9 +462,11 @@ def test_what_is_worked_out_is_kept_while_it_holds(dialect: Callable[[str], Dial
     worked_out: list[Facts] = []
     original = bridge.Bridge._texts
 
-    def texts(self: bridge.Bridge, facts: Facts, process: labels.Process) -> tuple[str | None, ...]:
+    def texts(
+        self: bridge.Bridge, facts: Facts, process: labels.Process, views: Container[int]
+    ) -> tuple[str | None, ...]:
         worked_out.append(facts)
-        return original(self, facts, process)
+        return original(self, facts, process, views)
 
     other = CHAT._replace(request_model="gpt-4")
     with pytest.MonkeyPatch.context() as patch:

@@ -7,7 +7,7 @@ labels and groups are worked out once, and a scrape only adds up.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from itertools import accumulate
 from operator import add, itemgetter
 from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
@@ -88,6 +88,10 @@ class Bridge:
         self._labels: list[tuple[str, Label]] = []
         self._views: list[View] = []
         self._rows = [[self._view(family, row.value) for row in family.rows] for family in self.families]
+        counting = [rows for family, rows in zip(self.families, self._rows, strict=True) if _counts_calls(family)]
+        self._of_calls = frozenset[int]().union(*counting)
+        """Which views calls are seen in; the others are of what is told by hand."""
+        self._all = range(len(self._views))
         self._ended: Plan | None = None
         self._active: Plan | None = None
         self._told: dict[Facts, tuple[str | None, ...]] = {}
@@ -113,7 +117,7 @@ class Bridge:
         families: list[Family] = []
         for position, family in enumerate(self.families):
             counted = self._places[position] not in state.uncounted
-            if not family.rows or not family.rows[0].columns or not counted:
+            if not _counts_calls(family) or not counted:
                 series: list[Series] = []
             elif family.kind == "histogram":
                 series = _histograms(family, ended.groups[position], totals, state.bounds)
@@ -122,7 +126,7 @@ class Bridge:
                 if column == PRESENT:
                     series = _sums(active.groups[position], [in_flight])
                 elif column == PROCESS:
-                    text = self._texts(_NOBODY, process)[self._rows[position][0]]
+                    text = self._texts(_NOBODY, process, self._of_calls)[self._rows[position][0]]
                     series = [] if text is None else [Series(text, 1)]
                 elif column == SEEN:
                     series = _seen(ended.groups[position], ended.facts, _told_of(family, state))
@@ -159,7 +163,7 @@ class Bridge:
                 for facts, told in state.measures.get(name, ()):
                     texts = self._told.get(facts)
                     if texts is None:
-                        texts = self._told[facts] = self._texts(facts, process)
+                        texts = self._told[facts] = self._texts(facts, process, self._all)
                     text = texts[view]
                     if text is not None:
                         if family.kind == "counter" and told.counts is not None:
@@ -174,11 +178,12 @@ class Bridge:
             if last.facts == facts:
                 return last
             known_texts = dict(zip(last.facts, last.texts, strict=True))
-        texts = [known_texts.get(each) or self._texts(each, process) for each in facts]
+        texts = [known_texts.get(each) or self._texts(each, process, self._of_calls) for each in facts]
         groups: list[list[Group]] = []
         for family, rows in zip(self.families, self._rows, strict=True):
             found: dict[str, Group] = {}
-            if rows and active == (family.rows[0].columns == (PRESENT,)) and family.rows[0].columns != (PROCESS,):
+            columns = family.rows[0].columns if rows else ()
+            if columns and columns != (PROCESS,) and active == (columns == (PRESENT,)):
                 for member, each in enumerate(texts):
                     for row, view in enumerate(rows):
                         text = each[view]
@@ -191,14 +196,23 @@ class Bridge:
             groups.append(list(found.values()))
         return Plan(process, facts, texts, groups)
 
-    def _texts(self, facts: Facts, process: Process) -> tuple[str | None, ...]:
-        """Return the labels of some calls by view."""
+    def _texts(self, facts: Facts, process: Process, views: Container[int]) -> tuple[str | None, ...]:
+        """Return the labels of some calls by view, None for other *views*."""
         values = [(name, label.of(facts, process)) for name, label in self._labels]
         texts = [None if value is None else printed(name, value) for name, value in values]
-        return tuple([view.text(facts, process, texts) for view in self._views])
+        return tuple(
+            [
+                view.text(facts, process, texts) if position in views else None
+                for position, view in enumerate(self._views)
+            ]
+        )
 
 
 T = TypeVar("T")
+
+
+def _counts_calls(family: FamilySpec) -> bool:
+    return bool(family.rows and family.rows[0].columns)
 
 
 def _place(each: list[T], item: T) -> int:
