@@ -52,7 +52,7 @@ class Inference(Block):
 
     def __enter__(self) -> Call:  # type: ignore[override]
         """Begin, and return the call; what is written onto it is recorded with it."""
-        super().__enter__()
+        Block.__enter__(self)
         return self.call
 
     async def __aenter__(self) -> Call:  # type: ignore[override]
@@ -67,7 +67,7 @@ class Inference(Block):
             outer: Any = context.get(LABELS_KEY) or {}
             context = Context({**context, LABELS_KEY: Labels(outer, self._labels)})
         telemetry = telling.listener(_FUNCTION)
-        if telemetry is None or suppressed(context) or (telemetry.asleep and not telemetry.wakes()):
+        if telemetry is None or (context and suppressed(context)) or (telemetry.asleep and not telemetry.wakes()):
             return Context({**context, BLOCK_KEY: self})
         around: Any = context.get(BLOCK_KEY)
         if around is not None:

@@ -56,7 +56,9 @@ class Spans:
         name, _ = self._known(call)
         attributes = {**self._labels, **prefixed(call.labels)} if call.labels else self._labels
         call.span = self._start_span(name, call.context, SpanKind.CLIENT, attributes, start_time=call.started_at_ns)
-        call.context = Context({**(call.context or {}), SPAN_KEY: call.span, BLOCK_KEY: block})
+        outer = call.context
+        inside = {SPAN_KEY: call.span, BLOCK_KEY: block}
+        call.context = Context({**outer, **inside} if outer else inside)
         return call.context
 
     def own_up(self, call: Call) -> None:
