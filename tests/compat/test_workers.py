@@ -22,7 +22,7 @@ def test_children(tmp_path: Path) -> None:
     """A page has what all processes were told, once each: children do not count what their parent was told."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     environ |= {"OTEL_TRACES_EXPORTER": "none", "OTEL_LLM_MULTIPROC_DIR": str(tmp_path / "shared")}
-    line = [sys.executable, "-m", "tests.compat.program"]
+    line = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-m", "tests.compat.program"]
     done = subprocess.run(line, env=environ, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
 
     assert (0, "otel_llm: the metrics of TinyLLM's functions are reset\n") == (done.returncode, done.stderr)
