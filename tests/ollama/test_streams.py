@@ -393,9 +393,8 @@ def test_the_noise_of_asyncio(server: ScriptedServer, way: str) -> None:
     with ThreadPoolExecutor(2) as pool:
         lines = {who: list(pool.map(partial(said, who), range(2))) for who in ("bare", "ours")}
 
-    # Without us, too, it is a matter of time whether a task is pending when a loop is closed: two lines, or more. What
-    # were ours would be there each time.
-    assert min(lines["ours"]) <= max(*lines["bare"], 2), lines
+    # Without us, too, it is a matter of time whether a task is pending when a loop is closed: two lines.
+    assert max(lines["ours"]) <= max(*lines["bare"], 2), lines
 
 
 def test_left_open_at_exit(server: ScriptedServer) -> None:
