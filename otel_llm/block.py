@@ -34,13 +34,12 @@ class Block:
     """What is current inside, once the block was entered and until it is left."""
     ended_at: float = 0.0
     """When the block was left, in seconds of ``time.perf_counter``."""
+    wrong: TypeError | ValueError | None = None
+    """What is wrong with something that was told inside, known when the block is left."""
     _entered = False
     _inside = False
     _forks = 0
     _token: Token[Context] | None = None
-
-    wrong: TypeError | ValueError | None = None
-    """What is wrong with something that was told inside, known when the block is left."""
 
     def __init__(self, function: str) -> None:
         self.function = function

@@ -147,17 +147,16 @@ class Inference(Block):
         fields = call.__dict__
         fields.update(self._facts)
         for name, check in _CHECKS.items():
-            if name in fields and fields[name] is not None:
+            given = fields.pop(name, None)
+            if given is not None:
                 try:
-                    fields[name] = check(_FUNCTION, name, fields[name])
+                    fields[name] = check(_FUNCTION, name, given)
                 except (TypeError, ValueError) as wrong:
-                    fields[name], self.wrong = None, wrong
+                    self.wrong = wrong
         for name, tokens in self._told.items():
             fields[name] = tokens + (fields.get(name) or 0)
         if not isinstance(call.attributes, dict):
             call.attributes = {}
-        if not call.finish_reasons:
-            call.finish_reasons = ()
         if call.first_chunk_at is not None:
             self._tidy_first_chunk(call)
 

@@ -98,7 +98,6 @@ CLASS_BY_EXCEPTION: Final[Mapping[str, str]] = {
     "EndpointConnectionError": ErrorClass.NETWORK,
     "URLError": ErrorClass.NETWORK,
     "ClientResponseError": ErrorClass.API_ERROR,
-    "HTTPError": ErrorClass.API_ERROR,
     # What the server sent could not be read
     "JSONDecodeError": ErrorClass.API_ERROR,
     "ValidationError": ErrorClass.API_ERROR,

@@ -50,6 +50,7 @@ def _made(kind: type[BaseException], **fields: Any) -> BaseException:
         (_made(httpx.HTTPStatusError, response=httpx.Response(403)), "auth"),
         (httpx.ConnectError("x", request=REQUEST), "network"),
         (httpx.ReadTimeout("x", request=REQUEST), "timeout"),
+        (httpx.TooManyRedirects("x", request=REQUEST), "unknown"),
         (_made(openai.APIError, code=["odd"], type={}, body=3), "api_error"),
         (HTTPError("http://localhost", 429, "", Message(), None), "rate_limit"),
         (HTTPError("http://localhost", 418, "", Message(), None), "api_error"),

@@ -88,7 +88,7 @@ class Bridge:
         self._labels: list[tuple[str, Label]] = []
         self._views: list[View] = []
         self._rows = [[self._view(family, row.value) for row in family.rows] for family in self.families]
-        counting = [rows for family, rows in zip(self.families, self._rows, strict=True) if _counts_calls(family)]
+        counting = [rows for family, rows in zip(self.families, self._rows, strict=True) if _columns_of(family)]
         self._of_calls = frozenset[int]().union(*counting)
         """Which views calls are seen in; the others are of what is told by hand."""
         self._all = range(len(self._views))
@@ -117,26 +117,27 @@ class Bridge:
         families: list[Family] = []
         for position, family in enumerate(self.families):
             counted = self._places[position] not in state.uncounted
-            if not _counts_calls(family) or not counted:
+            columns = _columns_of(family)
+            if not columns or not counted:
                 series: list[Series] = []
             elif family.kind == "histogram":
                 series = _histograms(family, ended.groups[position], totals, state.bounds)
             else:
-                (column, *_) = family.rows[0].columns
+                (column, *_) = columns
                 if column == PRESENT:
                     series = _sums(active.groups[position], [in_flight])
                 elif column == PROCESS:
                     text = self._texts(_NOBODY, process, self._of_calls)[self._rows[position][0]]
                     series = [] if text is None else [Series(text, 1)]
                 elif column == SEEN:
-                    series = _seen(ended.groups[position], ended.facts, _told_of(family, state))
+                    series = _seen(ended.groups[position], ended.facts, _models_told(family, state))
                 elif column in LAST:
                     series = _newest(ended.groups[position], totals, column)
                 else:
-                    columns = [_added_up(row.columns, totals) for row in family.rows]
+                    added = [_added_up(row.columns, totals) for row in family.rows]
                     if family.complete:
-                        columns = [_completed(values, totals) for values in columns]
-                    series = _sums(ended.groups[position], columns)
+                        added = [_completed(values, totals) for values in added]
+                    series = _sums(ended.groups[position], added)
             told = self._measured(position, process, state) if counted else []
             told += [
                 (text, _value(family, each, family.buckets), each.kind, each.at)
@@ -182,7 +183,7 @@ class Bridge:
         groups: list[list[Group]] = []
         for family, rows in zip(self.families, self._rows, strict=True):
             found: dict[str, Group] = {}
-            columns = family.rows[0].columns if rows else ()
+            columns = _columns_of(family)
             if columns and columns != (PROCESS,) and active == (columns == (PRESENT,)):
                 for member, each in enumerate(texts):
                     for row, view in enumerate(rows):
@@ -211,8 +212,9 @@ class Bridge:
 T = TypeVar("T")
 
 
-def _counts_calls(family: FamilySpec) -> bool:
-    return bool(family.rows and family.rows[0].columns)
+def _columns_of(family: FamilySpec) -> tuple[str, ...]:
+    """Return the columns of calls that a family shows; none where calls do not feed it."""
+    return family.rows[0].columns if family.rows else ()
 
 
 def _place(each: list[T], item: T) -> int:
@@ -363,17 +365,17 @@ def _value(family: FamilySpec, told: Told, bounds: Sequence[float]) -> float | H
     return Histogram((*family.buckets, INFINITY), [*picked, counts[-1]], told.value)
 
 
-def _told_of(family: FamilySpec, state: State) -> set[str | None]:
+def _models_told(family: FamilySpec, state: State) -> set[str | None]:
     """Return the models of which something is told by hand that the family shows."""
     return {facts.request_model for name in family.rows[0].measures for facts, _ in state.measures.get(name, ())}
 
 
-def _seen(groups: Sequence[Group], facts: Sequence[Facts], told_of: set[str | None]) -> list[Series]:
+def _seen(groups: Sequence[Group], facts: Sequence[Facts], told: set[str | None]) -> list[Series]:
     """Return who was seen in calls, but for models of which the application tells it by hand."""
     return [
         Series(group.labels, 1)
         for group in groups
-        if not told_of.issuperset([facts[member].request_model for member in group.members])
+        if not told.issuperset([facts[member].request_model for member in group.members])
     ]
 
 

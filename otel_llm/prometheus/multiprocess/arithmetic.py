@@ -96,7 +96,8 @@ def _add_told(
 def exact(told: Told) -> Told:
     """Return what grows in millionths: as such sums come to the same in any order, and none falls when a worker goes.
 
-    Up to 2**31, that is; Prometheus would take a sum that falls by its last bit for a new start.
+    Up to 2**31, that is; Prometheus would take a sum that falls by its last bit for a new start. Seconds of calls are
+    in binary parts, which cost less; here somebody may read an amount of money.
     """
     return told._replace(value=round(told.value, 6)) if told.kind == GROWING else told
 
