@@ -12,7 +12,6 @@ else: `Ledger.state`.
 
 from __future__ import annotations
 
-import os
 import weakref
 from bisect import bisect_left
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from typing import Any, TypeAlias
 
 from opentelemetry.util.types import AttributeValue
 
+from otel_llm import forked
 from otel_llm.call import Call
 from otel_llm.errors import Failure, failure
 from otel_llm.measures import Measures
@@ -483,5 +483,4 @@ def _renew_locks() -> None:
                 track.flight.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)
+forked.in_child(renew=_renew_locks)

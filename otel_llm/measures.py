@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 import weakref
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from threading import RLock
 
+from otel_llm import forked
 from otel_llm.state import GROWING, NEWEST, PRESENT, Facts, Told, beyond, rebucketed
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv.measures import LABELS, MEASURES, TOKENS
@@ -155,5 +155,4 @@ def _begin_anew() -> None:
                 rows.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
+forked.in_child(renew=_begin_anew)

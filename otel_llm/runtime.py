@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from otel_llm import config, context, exporters, forked, sdk, serving, threads
+from otel_llm import config, context, exporters, forked, sdk, sdk_locks, serving, threads
 from otel_llm.audience import is_proxy
 from otel_llm.config import CallHook, Capture, ContentHook, Settings
 from otel_llm.faults import guarded
@@ -307,7 +307,7 @@ def _wants_events(settings: Settings) -> bool:
 
 def _start(settings: Settings, providers: Providers) -> Telemetry:
     """Put the sinks on the providers."""
-    forked.renew_for(providers)
+    sdk_locks.renew_for(providers)
     sdk.adopt_readers(providers.meter, settings.max_series)
     release = version("otel-llm")
     meter = providers.meter.get_meter(SCOPE, release, SCHEMA_URL)
@@ -397,5 +397,4 @@ def _renew_lock() -> None:
     _lock = RLock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+forked.in_child(renew=_renew_lock)

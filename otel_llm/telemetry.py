@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from opentelemetry import context as context_api
 from opentelemetry.context import _SUPPRESS_HTTP_INSTRUMENTATION_KEY, Context
 from opentelemetry.trace import ProxyTracerProvider
 
-from otel_llm import faults, overdue
+from otel_llm import faults, forked, overdue
 from otel_llm.audience import is_proxy, no_points, no_spans, nothing_set
 from otel_llm.call import Call
 from otel_llm.config import CallHook, Capture, Content, Settings
@@ -42,8 +41,7 @@ def _forked() -> None:
     overdue.ends.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+forked.in_child(renew=_forked)
 
 _Sink = Callable[[Call], None]
 

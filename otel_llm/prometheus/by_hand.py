@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from otel_llm import serving
+from otel_llm import forked, serving
 from otel_llm.prometheus import verbs
 from otel_llm.prometheus.dialects import is_path, load, shipped
 from otel_llm.prometheus.dialects.bridge import printed
@@ -201,5 +200,4 @@ def _after_in_child() -> None:
         fed.leave_to_parent()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_in_child)
+forked.in_child(renew=_after_in_child)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from threading import RLock, get_ident
@@ -14,7 +13,7 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics.export import MetricsData
 from prometheus_client import REGISTRY, CollectorRegistry, Metric
 
-from otel_llm import config
+from otel_llm import config, forked
 from otel_llm.prometheus import shortcut
 from otel_llm.prometheus.collector import DialectCollector
 from otel_llm.prometheus.families import Family, restrict, to_metric
@@ -270,5 +269,5 @@ def _renew_locks() -> None:
         shared.lock = RLock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_hold_locks, after_in_parent=_let_go, after_in_child=_renew_locks)
+forked.around(before=_hold_locks, after_in_parent=_let_go)
+forked.in_child(renew=_renew_locks)

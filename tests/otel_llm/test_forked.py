@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,7 +35,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import otel_llm
-from otel_llm import forked
+from otel_llm import sdk_locks
 from otel_llm.testing import Seen
 from otel_llm.testing.server import ScriptedServer
 from otel_llm_openai import OpenAIInstrumentor
@@ -312,7 +313,7 @@ def test_providers_of_others(own: Own) -> None:
     class Slotted:
         __slots__ = ()
 
-    forked.renew_for([Slotted(), None])
+    sdk_locks.renew_for([Slotted(), None])
     assert 0 == with_held([own.series()._lock], own.do_everything)
 
 
@@ -375,29 +376,64 @@ def test_a_storm(seen: Seen) -> None:
     assert [0] * len(ends) == ends
 
 
-ORDER = """
+HOOKS = """
 import os
 
-order = []
+registered = []
 register = os.register_at_fork
 
 
 def noted(**hooks):
-    hook = hooks.get("after_in_child")
-    order.append(getattr(hook, "__wrapped__", hook).__module__ if hook else None)
+    registered.extend([hook.__module__ for hook in hooks.values() if hook.__name__ == "_after_in_child"])
     register(**hooks)
 
 
 os.register_at_fork = noted
 
-import otel_llm.prometheus.multiprocess
-import otel_llm.prometheus.reader
+import otel_llm
+from otel_llm.compat import tinyllm
 
-pages = [name for name in order if name and name.startswith("otel_llm.prometheus.")]
-assert order.index("otel_llm.forked") < order.index(pages[0]), order
+otel_llm.instrument(serve=False)
+assert [name for name in registered if name.startswith("otel_llm")] == ["otel_llm.forked"], registered
 """
 
 
-def test_it_comes_before_the_pages() -> None:
-    """What else of ours begins in a child, and may collect there, finds the locks renewed."""
-    subprocess.run([sys.executable, "-c", ORDER], check=True, timeout=60)
+def test_one_order() -> None:
+    """Nothing of ours depends on the order of imports: one hook does all that is done in a child."""
+    subprocess.run([sys.executable, "-c", HOOKS], check=True, timeout=60)
+
+
+SLOW = """
+import os
+import signal
+import time
+
+import otel_llm
+import otel_llm.prometheus.multiprocess  # before what is renewed later
+from otel_llm import forked
+
+forked.in_child(renew=lambda: time.sleep(1))
+otel_llm.instrument(serve=False)
+otel_llm.record_cache_hit("answers")
+child = os.fork()
+if not child:
+    signal.alarm(20)
+    otel_llm.record_cache_hit("answers")
+    assert b"answers" in otel_llm.generate_latest("tinyllm")
+    otel_llm.uninstrument()
+    os._exit(0)
+while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+    otel_llm.generate_latest("tinyllm")
+assert ended[1] == 0, ended
+page = otel_llm.generate_latest("tinyllm").decode().splitlines()
+print(*[line.split()[1] for line in page if 'cache_type="answers"' in line])
+"""
+
+
+def test_a_page_is_asked_for_while_a_child_is_made_anew(tmp_path: Path) -> None:
+    """A child that is asked for what it has counted before all of its locks are new counts, answers and ends."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    environ |= {"OTEL_TRACES_EXPORTER": "none", environment.OTEL_LLM_MULTIPROC_DIR: str(tmp_path / "shared")}
+    line = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", SLOW]
+    done = subprocess.run(line, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert (0, "2.0\n", "") == (done.returncode, done.stdout, done.stderr)

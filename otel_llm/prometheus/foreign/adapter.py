@@ -8,7 +8,6 @@ that are none of ours cost a look into a dict. Decided in ``docs/decisions/2026-
 from __future__ import annotations
 
 import logging
-import os
 import weakref
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +21,7 @@ from opentelemetry.sdk.metrics.export import MetricReader, MetricsData
 from opentelemetry.sdk.version import __version__ as sdk_version
 from opentelemetry.util.types import AttributeValue
 
-from otel_llm import faults
+from otel_llm import faults, forked
 from otel_llm.audience import is_proxy
 from otel_llm.context import BLOCK_KEY, labels_of
 from otel_llm.instrumentor import Instrumentor
@@ -333,5 +332,4 @@ def _renew_locks() -> None:
         reader._lock, reader._attaching = RLock(), RLock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)
+forked.in_child(renew=_renew_locks)

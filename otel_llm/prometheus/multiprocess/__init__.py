@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import RLock, Thread, get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from otel_llm import faults
+from otel_llm import faults, forked
 from otel_llm.prometheus.multiprocess import processes
 from otel_llm_semconv import environment as variables
 
@@ -314,7 +314,6 @@ def _find_out() -> None:
         _try_claims(last=True)
 
 
-@faults.guarded
 def _before_fork() -> None:
     """Keep what has been counted: a child goes on from there, and shows what it adds."""
     global _shared
@@ -331,14 +330,12 @@ def _before_fork() -> None:
         known.at_fork[get_ident()] = known.take()
 
 
-@faults.guarded
 def _after_in_parent() -> None:
     if _shared is not None and _shared.at_fork.pop(get_ident(), None) is not None and not _shared.started:
         _begin(_shared)
 
 
-@faults.guarded
-def _after_in_child() -> None:
+def _leave_to_parent() -> None:
     global _lock, _shared, _watch, _otherwise
     _lock = RLock()
     _watch = None
@@ -348,8 +345,13 @@ def _after_in_child() -> None:
     if parents is not None and _sources is not None:
         parents.forget()
         _shared = parents.child()
+
+
+def _go_on() -> None:
+    if _shared is not None:
         _begin(_shared)
 
 
 if SUPPORTED:
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+    forked.around(before=_before_fork, after_in_parent=_after_in_parent)
+    forked.in_child(renew=_leave_to_parent, begin=_go_on)

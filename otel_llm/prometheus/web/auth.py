@@ -17,6 +17,8 @@ from threading import Lock, Semaphore
 from typing import Any
 from weakref import WeakSet
 
+from otel_llm import forked
+
 logger = logging.getLogger("otel_llm")
 
 _HASH = re.compile(r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
@@ -260,5 +262,4 @@ def _renew_all() -> None:
         each.renew()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)
+forked.in_child(renew=_renew_all)

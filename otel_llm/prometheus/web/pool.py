@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -10,6 +9,8 @@ from contextvars import Context, copy_context
 from threading import Lock, Thread
 from typing import Any, TypeVar
 from weakref import WeakSet
+
+from otel_llm import forked
 
 T = TypeVar("T")
 
@@ -80,5 +81,4 @@ def _renew_all() -> None:
         each.renew()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)
+forked.in_child(renew=_renew_all)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
+from otel_llm import forked
 from otel_llm.prometheus import multiprocess
 from otel_llm.prometheus.multiprocess import processes
 from otel_llm.prometheus.web.answer import MAIN, Site, own_site
@@ -344,5 +345,4 @@ def _leave_all() -> None:
         page.leave()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_all)
+forked.in_child(renew=_leave_all)

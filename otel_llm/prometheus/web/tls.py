@@ -14,6 +14,8 @@ from threading import Lock
 from typing import Any, NamedTuple, NoReturn
 from weakref import WeakSet
 
+from otel_llm import forked
+
 logger = logging.getLogger("otel_llm")
 
 
@@ -226,5 +228,4 @@ def _renew_all() -> None:
         each.renew()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)
+forked.in_child(renew=_renew_all)
