@@ -36,6 +36,8 @@ _VARIABLES = (
     variables.OTEL_LLM_COMPAT,
     variables.OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT,
 )
+_PREFIX = "OTEL_LLM_"
+_OURS = tuple([name.removeprefix(_PREFIX) for name in vars(variables) if name.startswith(_PREFIX)])
 _told: set[str] = set()
 
 CallHook = Callable[[Call], None]
@@ -129,7 +131,10 @@ def resolve(
     Raises:
         ValueError: a value is not accepted; the message names the setting and the accepted values.
         TypeError: a value is of the wrong type.
+
+    A variable of ours that there is not is one warning in the log.
     """
+    _warn_of_unknown(environ)
     return Settings(
         semconv=_semconv(semconv, environ),
         max_series=_max_series(max_series, environ),
@@ -152,6 +157,7 @@ def resolve_or_default(environ: Mapping[str, str] = os.environ) -> Settings:
 
     For where nobody could catch an error, and one wrong variable must not cost all telemetry.
     """
+    _warn_of_unknown(environ)
     kept: dict[str, str] = {}
     for name in _VARIABLES:
         try:
@@ -163,11 +169,23 @@ def resolve_or_default(environ: Mapping[str, str] = os.environ) -> Settings:
     return resolve(environ=kept)
 
 
-def tell(wrong: str) -> None:
+def tell(wrong: str, level: int = logging.ERROR) -> None:
     """Log what is wrong with a setting, once however often it is met."""
     if wrong not in _told:
         _told.add(wrong)
-        logger.error("otel_llm: %s", wrong)
+        logger.log(level, "otel_llm: %s", wrong)
+
+
+def _warn_of_unknown(environ: Mapping[str, str]) -> None:
+    """Tell of names that nobody reads: one may be mistyped, or be read by another version only."""
+    for name in environ:
+        if name.startswith(_PREFIX) and name.removeprefix(_PREFIX) not in _OURS:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name.removeprefix(_PREFIX), _OURS, 1)
+            known = ", ".join([_PREFIX + each for each in near or _OURS])
+            meant = f"did you mean {known}?" if near else f"expected one of {known}"
+            tell(f"{name}: no such variable; {meant}", logging.WARNING)
 
 
 def _semconv(value: str | None, environ: Mapping[str, str]) -> VocabularyChoice:

@@ -18,9 +18,6 @@ from otel_llm.testing.server import ScriptedServer
 
 pytest_plugins = ["tests.backends.fixtures"]
 
-KEPT = ("OTEL_LLM_BACKENDS", "OTEL_LLM_REQUIRE_BACKENDS")
-"""Variables that are for the tests."""
-
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell has what it runs in the background ignore Ctrl-C; processes of tests would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -30,7 +27,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
     """Undo what a test turned on, and let no fault pass in silence unless the test asks for it."""
     for name in list(os.environ):
-        if name.startswith(("OTEL_", "OPENAI_", "OLLAMA_")) and name not in KEPT:
+        if name.startswith(("OTEL_", "OPENAI_", "OLLAMA_")):
             monkeypatch.delenv(name)
     monkeypatch.setattr(faults, "loud", True)
     faults.counts.clear()

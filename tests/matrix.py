@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-OVERLAYS = Path(os.environ.get("OTEL_LLM_OVERLAYS") or Path(sys.prefix) / "overlays")
+OVERLAYS = Path(os.environ.get("TESTS_OVERLAYS") or Path(sys.prefix) / "overlays")
 
 
 class Overlay(NamedTuple):
@@ -131,7 +131,7 @@ def run(name: str) -> Run:
         folder = overlay(name)
     except subprocess.CalledProcessError as error:
         return Run(name, 1, f"not tested: pip could not get its packages; is PyPI within reach?\n{error.stderr}")
-    environment = {**os.environ, "PYTHONPATH": str(folder), "OTEL_LLM_OVERLAY": name}
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
     command = [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", *MATRIX[name].tests.split()]
     done = subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True)
     return Run(name, done.returncode, done.stdout + done.stderr)

@@ -3,7 +3,7 @@
     python tests/backends/build.py [collector] [prometheus] [ollama] [old-prometheus]
 
 Needs Go (and, for Ollama, a C++ compiler with three headers; the old Prometheus is there on Debian 12 only) and nothing else: this file is standard library only. The
-binaries land in `bin/` below `$OTEL_LLM_BACKENDS`, by default `~/.cache/otel-llm/backends`, where `servers.py` finds them.
+binaries land in `bin/` below `$TESTS_BACKENDS`, by default `~/.cache/otel-llm/backends`, where `servers.py` finds them.
 
 Exit codes: 0 all asked for are there, 1 a build failed, 2 wrong usage, 3 Go is not installed (nothing was tried).
 """
@@ -215,7 +215,7 @@ if has_old_prometheus():
 
 def backends_dir() -> Path:
     """Return the folder the servers live in, outside any checkout so that all of them share it."""
-    chosen = os.environ.get("OTEL_LLM_BACKENDS")
+    chosen = os.environ.get("TESTS_BACKENDS")
     return Path(chosen).expanduser().absolute() if chosen else Path.home() / ".cache" / "otel-llm" / "backends"
 
 

@@ -1,6 +1,6 @@
 """Offer the real servers as fixtures to every test; where one is not installed, its tests skip and say why.
 
-With `OTEL_LLM_REQUIRE_BACKENDS=1` they fail instead, so that a machine meant to have the servers cannot pass without.
+With `TESTS_REQUIRE_BACKENDS=1` they fail instead, so that a machine meant to have the servers cannot pass without.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class StartPrometheus(Protocol):
 
 def unavailable(reason: Missing) -> BaseException:
     """Return what skips a test for want of a server, or what fails it where the servers are required."""
-    if os.environ.get("OTEL_LLM_REQUIRE_BACKENDS") == "1":
-        return pytest.fail.Exception(f"OTEL_LLM_REQUIRE_BACKENDS=1, but {reason}", pytrace=False)
+    if os.environ.get("TESTS_REQUIRE_BACKENDS") == "1":
+        return pytest.fail.Exception(f"TESTS_REQUIRE_BACKENDS=1, but {reason}", pytrace=False)
     return pytest.skip.Exception(str(reason))
 
 

@@ -207,7 +207,7 @@ def test_the_model_is_always_the_same(tmp_path: Path) -> None:
 
 def test_a_missing_server_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without the binary there is one clear sentence."""
-    monkeypatch.setenv("OTEL_LLM_BACKENDS", str(tmp_path))
+    monkeypatch.setenv("TESTS_BACKENDS", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
 
     with pytest.raises(Missing, match="make backends"):

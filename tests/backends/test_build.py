@@ -16,7 +16,7 @@ from . import build
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Keep the servers of a test apart from the real ones, with a stand-in for Go."""
-    monkeypatch.setenv("OTEL_LLM_BACKENDS", str(tmp_path))
+    monkeypatch.setenv("TESTS_BACKENDS", str(tmp_path))
     monkeypatch.setattr(build, "find_go", lambda: sys.executable)
     return tmp_path
 

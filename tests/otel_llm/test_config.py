@@ -9,6 +9,7 @@ import pytest
 
 from otel_llm import config
 from otel_llm.config import Capture, Settings, check_providers, resolve, resolve_or_default
+from otel_llm_semconv import environment
 
 CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 WRONG = {
@@ -132,3 +133,24 @@ def test_where_nobody_catches_a_wrong_variable_is_told_once(
         if name != "OTEL_LLM_MAX_SERIES"
     ]
     assert told == [(logging.ERROR, f"otel_llm: {message}") for message in expected]
+
+
+def test_a_mistyped_variable_is_told_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """What nobody reads is one warning, with what is nearly called so, else with all there are; the rest holds."""
+    monkeypatch.setattr(config, "_told", set[str]())
+    environ = {
+        "OTEL_LLM_DIALECT": "aegis",
+        "OTEL_LLM_PORT": "9",
+        "OTEL_LLM_MAX_SERIES": "7",
+        "OTEL_LLMS": "",
+        "PATH": "",
+    }
+    settings = [resolve(environ=environ), resolve_or_default(environ)]
+
+    assert settings == [Settings(max_series=7)] * 2
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "otel_llm: OTEL_LLM_DIALECT: no such variable; did you mean OTEL_LLM_DIALECTS?",
+        "otel_llm: OTEL_LLM_PORT: no such variable; expected one of "
+        + ", ".join(name for name in vars(environment) if name.startswith("OTEL_LLM_")),
+    ]

@@ -424,6 +424,26 @@ def test_next_group(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
     assert [f"{own}.root"] == [each.name for each in path.glob("*.root")]
 
 
+def test_files_of_others(tmp_path: Path) -> None:
+    """In a directory that is given, whatever else is there stays, by whatever name, and is not touched."""
+    own = processes.identity(os.getpid())
+    assert own is not None
+    others = {"docker.socket", "db.root", "vm.snapshot", "app.port", "9464", "a-b.told", "x.unfinished", "1-a.socket"}
+    for name in others:
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1, 1))
+    gone = Directory(tmp_path, "1-1", own=False)
+    gone.join()
+    gone.write("1-1-a", _counted(1))
+    gone.hold(9464, "1-1-a")
+    assert gone.first("9464")
+    directory = Directory(tmp_path, own, own=False)
+    directory.join()
+    directory.touch()
+    assert others | {"lock", f"{own}.root"} == {path.name for path in tmp_path.iterdir()}
+    assert {1.0} == {(tmp_path / name).stat().st_mtime for name in others}
+
+
 def test_groups_that_are_gone(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
     """Directories that servers had for themselves are removed by the next one, but not while a worker is left."""
     own, other = processes.identity(os.getpid()), processes.identity(sleeper.pid)

@@ -42,10 +42,15 @@ _ROOT = ".root"
 _PORT = ".port"
 _TOLD = ".told"
 _UNFINISHED = ".unfinished"
-_SUFFIXES = (SNAPSHOT, SOCKET, _ROOT, _PORT, _TOLD, _UNFINISHED)
 _DEAD = "dead"
 _LOCK = "lock"
-_OURS = re.compile(r"(\d{1,10}-\d+)-(\d+)", re.ASCII)
+_OUR_FILE = re.compile(
+    r"(dead|\d{1,10}-\d+(-\w+)*)\.(snapshot|socket|root|unfinished)"
+    r"|\d{1,5}\.(port|unfinished)|[a-z0-9]+\.told|lock",
+    re.ASCII,
+)
+"""Names of the files that are made here; all others are somebody else's, and stay as they are."""
+_OUR_DIRECTORY = re.compile(r"(\d{1,10}-\d+)-(\d+)", re.ASCII)
 """Name of a directory of one server: its first process, and the namespace of that."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC if os.name == "posix" else 0
 _LONGEST_NAME = 255
@@ -154,7 +159,7 @@ class Directory:
         with self.opened() as directory, _locked(directory, 2.0) as held:
             if held and not _inhabited(directory):
                 for name in _listed(directory):
-                    if _suffix(name) in _SUFFIXES:
+                    if name != _LOCK and _OUR_FILE.fullmatch(name):
                         _remove(directory, name)
             _touch(directory, f"{self._root}{_ROOT}")
 
@@ -286,7 +291,7 @@ class Directory:
     def touch(self) -> None:
         """Tell those who tidy up directories of temporary files that these are in use."""
         with self.opened() as directory:
-            for name in _listed(directory):
+            for name in filter(_OUR_FILE.fullmatch, _listed(directory)):
                 with suppress(OSError):
                     os.utime(name, dir_fd=directory, follow_symlinks=False)
         for path in (self.path.parent, self.path) if self._own else ():
@@ -441,7 +446,7 @@ def _tidy_up(path: Path) -> None:
     parent = os.open(path, _DIRECTORY)
     try:
         for name in _listed(parent):
-            ours = _OURS.fullmatch(name)
+            ours = _OUR_DIRECTORY.fullmatch(name)
             if ours and ours[2] == str(processes.namespace()) and not processes.alive(name):
                 with suppress(OSError):
                     _remove_directory(parent, name)
@@ -458,7 +463,7 @@ def _remove_directory(parent: int, name: str) -> None:
         if _wrong(os.fstat(directory), own=True) or marker not in files or _inhabited(directory):
             return
         for file in files:
-            if file != marker and (file == _LOCK or _suffix(file) in _SUFFIXES):
+            if file != marker and _OUR_FILE.fullmatch(file):
                 _remove(directory, file)
         if _listed(directory) == [marker]:
             _remove(directory, marker)
