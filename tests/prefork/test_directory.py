@@ -111,10 +111,10 @@ def test_reading_meanwhile(directory: Directory, monkeypatch: pytest.MonkeyPatch
     directory.write("1-1-b", _counted(2))
     load = Directory._load
 
-    def interrupted(self: Directory, name: str) -> Snapshot | None:
+    def interrupted(self: Directory, opened: int, name: str) -> Snapshot | None:
         if self is directory and name == "1-1-b":
             other.compact(EMPTY, 2000)
-        return load(self, name)
+        return load(self, opened, name)
 
     monkeypatch.setattr(Directory, "_load", interrupted)
     assert 3 == _sum(directory)
@@ -493,12 +493,12 @@ def test_standing_still(sleeper: subprocess.Popen[bytes]) -> None:
     """A process that was stopped by a signal is there, and need not be asked."""
     name = processes.identity(sleeper.pid)
     assert name is not None
-    assert not processes.stopped(name)
+    assert processes.running(name)
     sleeper.send_signal(signal.SIGSTOP)
-    eventually(lambda: processes.stopped(name))
+    eventually(lambda: not processes.running(name))
     assert processes.alive(name)
     sleeper.send_signal(signal.SIGCONT)
-    eventually(lambda: not processes.stopped(name))
+    eventually(lambda: processes.running(name))
 
 
 def test_memory(directory: Directory) -> None:

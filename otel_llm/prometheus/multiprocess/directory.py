@@ -24,7 +24,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -172,9 +172,10 @@ class Directory:
             return False
         return True
 
-    def living(self) -> list[str]:
+    def running(self) -> list[str]:
         """Return the processes that can be asked, by their age."""
-        return [name for name in self._names(SOCKET) if processes.alive(name)]
+        with self.opened() as directory:
+            return [name for name in _names(directory, SOCKET) if processes.running(name)]
 
     def write(self, name: str, data: bytes) -> None:
         """Write the snapshot of a process.
@@ -234,14 +235,15 @@ class Directory:
             OSError: one cannot be read now; a sum without it would be too low.
         """
         found: list[tuple[str, Snapshot]] = []
-        names = self._names()
-        for gone in self._read.keys() - {_DEAD, *names}:
-            self._read.pop(gone, None)
-        for name in names:
-            snapshot = self._load(name) if name != own else None
-            if snapshot is not None:
-                found.append((name, snapshot if processes.alive(name) else snapshot.remains()))
-        dead = self._load(_DEAD)
+        with self.opened() as directory:
+            names = _names(directory)
+            for gone in self._read.keys() - {_DEAD, *names}:
+                self._read.pop(gone, None)
+            for name in names:
+                snapshot = self._load(directory, name) if name != own else None
+                if snapshot is not None:
+                    found.append((name, snapshot if processes.alive(name) else snapshot.remains()))
+            dead = self._load(directory, _DEAD)
         if dead is None:
             return None, found
         return dead, [(name, snapshot) for name, snapshot in found if name not in dead.merged]
@@ -254,39 +256,41 @@ class Directory:
         """
         if self._full:
             return
-        names = {*self._names(), *self._names(SOCKET)}
-        gone = sorted([name for name in names if not processes.alive(name)], key=age)
-        if not gone:
-            return
-        with self.opened() as directory, _locked(directory, 0.0) as held:
-            if not held:
+        with self.opened() as directory:
+            names = {*_names(directory), *_names(directory, SOCKET)}
+            gone = sorted([name for name in names if not processes.alive(name)], key=age)
+            if gone:
+                with _locked(directory, 0.0) as held:
+                    if held:
+                        self._move(directory, gone, names.difference(gone), like, max_series)
+
+    def _move(self, directory: int, gone: list[str], living: Collection[str], like: State, max_series: int) -> None:
+        self._read.pop(_DEAD, None)
+        dead = self._load(directory, _DEAD)
+        known: Mapping[str, float] = {} if dead is None else dead.merged
+        now = time.monotonic()
+        loaded = {name: self._load_all(directory, name) for name in gone if name not in known}
+        fresh = [snapshot.remains() for snapshot in loaded.values() if snapshot is not None]
+        if fresh:
+            others = [self._load_all(directory, name) for name in living]
+            merged = {name: at for name, at in known.items() if now - at < _LONGEST_READ or name in gone}
+            whole = _added(
+                fresh if dead is None else [dead, *fresh],
+                [snapshot for snapshot in others if snapshot is not None],
+                like,
+                max_series * _DEAD_SHARE,
+            )
+            whole.merged = {**merged, **dict.fromkeys(loaded, now)}
+            data = encode(whole)
+            if len(data) > _LARGEST:  # nobody would read it
+                self._full = True
                 return
-            self._read.pop(_DEAD, None)
-            dead = self._load(_DEAD)
-            known: Mapping[str, float] = {} if dead is None else dead.merged
-            now = time.monotonic()
-            loaded = {name: self._load_all(name) for name in gone if name not in known}
-            fresh = [snapshot.remains() for snapshot in loaded.values() if snapshot is not None]
-            if fresh:
-                living = [self._load_all(name) for name in names.difference(gone)]
-                merged = {name: at for name, at in known.items() if now - at < _LONGEST_READ or name in gone}
-                whole = _added(
-                    fresh if dead is None else [dead, *fresh],
-                    [snapshot for snapshot in living if snapshot is not None],
-                    like,
-                    max_series * _DEAD_SHARE,
-                )
-                whole.merged = {**merged, **dict.fromkeys(loaded, now)}
-                data = encode(whole)
-                if len(data) > _LARGEST:  # nobody would read it
-                    self._full = True
-                    return
-                _write(directory, _DEAD, SNAPSHOT, data)
-            for name in gone:
-                self._read.pop(name, None)
-                for suffix in (SNAPSHOT, SOCKET, _UNFINISHED):
-                    with suppress(OSError):
-                        _remove(directory, f"{name}{suffix}")
+            _write(directory, _DEAD, SNAPSHOT, data)
+        for name in gone:
+            self._read.pop(name, None)
+            for suffix in (SNAPSHOT, SOCKET, _UNFINISHED):
+                with suppress(OSError):
+                    _remove(directory, f"{name}{suffix}")
 
     def touch(self) -> None:
         """Tell those who tidy up directories of temporary files that these are in use."""
@@ -316,21 +320,17 @@ class Directory:
         finally:
             os.close(directory)
 
-    def _names(self, suffix: str = SNAPSHOT) -> list[str]:
-        with self.opened() as directory:
-            names = [name.removesuffix(suffix) for name in _listed(directory) if _suffix(name) == suffix]
-        return sorted([name for name in names if name != _DEAD], key=age)
-
-    def _load(self, name: str) -> Snapshot | None:
+    def _load(self, directory: int, name: str) -> Snapshot | None:
         """Return a snapshot; what has not changed is not decoded again.
 
         Raises:
             OSError: it cannot be read now.
         """
-        path = self.path / f"{name}{SNAPSHOT}"
+        path = f"{self.path}{os.sep}{name}{SNAPSHOT}"
         try:
-            with self.opened() as directory, _open(directory, path.name, "rb") as file:
-                data = file.read(_LARGEST + 1)
+            with _open(directory, f"{name}{SNAPSHOT}", "rb") as file:
+                # Room for the largest would cost more than all the rest.
+                data = file.read(min(os.fstat(file.fileno()).st_size, _LARGEST) + 1)
         except OSError as error:
             if error.errno in PASSING:
                 raise
@@ -349,13 +349,13 @@ class Directory:
         except ValueError as error:
             tell(f"{path} does not count", error)
             return None
-        snapshot.path = str(path)
+        snapshot.path = path
         self._read[name] = data, snapshot
         return snapshot
 
-    def _load_all(self, name: str) -> Snapshot | None:
+    def _load_all(self, directory: int, name: str) -> Snapshot | None:
         """Return a snapshot of which both halves can be read."""
-        snapshot = self._load(name)
+        snapshot = self._load(directory, name)
         try:
             return snapshot if snapshot is None or (snapshot.state and snapshot.families) else None
         except ValueError as error:
@@ -411,9 +411,13 @@ def _remove(directory: int, name: str) -> None:
 
 def _write(directory: int, name: str, suffix: str, data: bytes) -> None:
     unfinished = f"{name}{_UNFINISHED}"
-    _remove(directory, unfinished)
     try:
-        with _open(directory, unfinished, "xb") as file:
+        try:
+            file = _open(directory, unfinished, "xb")
+        except FileExistsError:  # left by a crash, or in our way
+            _remove(directory, unfinished)
+            file = _open(directory, unfinished, "xb")
+        with file:
             file.write(data)
         os.replace(unfinished, f"{name}{suffix}", src_dir_fd=directory, dst_dir_fd=directory)
     except OSError:
@@ -480,8 +484,15 @@ def _inhabited(directory: int) -> bool:
     )
 
 
+def _names(directory: int, suffix: str = SNAPSHOT) -> list[str]:
+    """Return the processes that have a file, by their age."""
+    names = [name.removesuffix(suffix) for name in _listed(directory) if _suffix(name) == suffix]
+    return sorted([name for name in names if name != _DEAD], key=age)
+
+
 def _suffix(name: str) -> str:
-    return Path(name).suffix
+    stem, dot, end = name.rpartition(".")
+    return dot + end if stem else ""
 
 
 def _listed(directory: int) -> list[str]:

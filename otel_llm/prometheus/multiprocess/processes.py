@@ -23,15 +23,20 @@ def identity(pid: int) -> str | None:
 
 def alive(name: str) -> bool:
     """Whether the process of an identity, or of a longer name that begins with one, is there."""
+    return _state(name) is not None
+
+
+def running(name: str) -> bool:
+    """Whether the process of an identity is there, and not stopped until it is told to go on."""
+    state = _state(name)
+    return state is not None and state not in ("T", "t")
+
+
+def _state(name: str) -> str | None:
+    """Return the state of the process of an identity, nothing where the system does not tell it; None if it is gone."""
     pid, began = _split(name)
     now = _began(pid) if pid else None
-    return now is not None and (now[0] == began or _UNKNOWN in (now[0], began))
-
-
-def stopped(name: str) -> bool:
-    """Whether the process of an identity does nothing until it is told to go on."""
-    began = _began(_split(name)[0])
-    return began is not None and began[1] in "Tt"
+    return now[1] if now is not None and (now[0] == began or _UNKNOWN in (now[0], began)) else None
 
 
 def _split(name: str) -> tuple[int, str]:

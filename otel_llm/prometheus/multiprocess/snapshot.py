@@ -37,6 +37,7 @@ _TOTALS = (_COUNT, _NUMBER, _LIST, *[_COUNT_OR_NONE] * 5, *[_NUMBER_OR_NONE] * 2
 _TOLD = (_NUMBER, _LIST_OR_NONE, _NUMBER, _TEXT, _NUMBER, _NUMBER)
 _TOLD_KINDS = frozenset({GROWING, PRESENT, NEWEST})
 _HISTOGRAM = (_COUNT, _LIST, _NUMBER_OR_NONE, _DICT)
+_EXEMPLAR = (_TEXT, _NUMBER, _NUMBER)
 """Types of the columns of each."""
 _KINDS = frozenset({"counter", "gauge", "histogram", "info", "unknown"})
 _NAME = re.compile(r"[^\s{}\"\\#]+")
@@ -326,6 +327,8 @@ def _numbers(series: Any) -> list[Series]:
 def _histograms(series: Any, table: list[tuple[float, ...]]) -> list[Series]:
     _expect_rows(_HISTOGRAM, [value for _, value in series])
     _expect(_COUNT, chain.from_iterable([value[1] for _, value in series]))
+    exemplars = chain.from_iterable([value[3].values() for _, value in series if value[3]])
+    _expect_rows(_EXEMPLAR, exemplars)
     decoded: list[Series] = []
     for labels, (number, counts, total, exemplars) in series:
         bounds = table[cast("int", number)]
@@ -337,6 +340,5 @@ def _histograms(series: Any, table: list[tuple[float, ...]]) -> list[Series]:
 
 
 def _exemplar(values: list[Any]) -> Exemplar:
-    exemplar = Exemplar._make(values)
-    _expect(_NUMBER, values[1:])
-    return exemplar._replace(labels=_spelled(exemplar.labels))
+    labels, value, timestamp = values
+    return Exemplar(_spelled(labels), value, timestamp)

@@ -371,11 +371,11 @@ class Shared:
     def _ask(self, answers: selectors.BaseSelector, *, families: bool) -> None:
         """Have all others write what they have, those that can."""
         try:
-            names = self.directory.living()
+            names = self.directory.running()
         except OSError:  # there is no directory yet, or no more
             return
         for name in names:
-            if name != self.name and not processes.stopped(name):
+            if name != self.name:
                 asked = _connect(self.directory.path / f"{name}{SOCKET}", _ALL if families else _STATE)
                 if asked is not None:
                     answers.register(asked, selectors.EVENT_READ)
