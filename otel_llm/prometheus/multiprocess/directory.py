@@ -418,6 +418,9 @@ def _write(directory: int, name: str, suffix: str, data: bytes) -> None:
             _remove(directory, unfinished)
             file = _open(directory, unfinished, "xb")
         with file:
+            # ext4 sends a file to the disk, while others wait, where it replaces another one and has no blocks yet.
+            with suppress(OSError, AttributeError):
+                os.posix_fallocate(file.fileno(), 0, len(data))
             file.write(data)
         os.replace(unfinished, f"{name}{suffix}", src_dir_fd=directory, dst_dir_fd=directory)
     except OSError:
