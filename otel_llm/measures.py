@@ -36,13 +36,14 @@ _FACTS: Mapping[str, Callable[[Facts], object]] = {
 class _Row:
     """The running total of what shares its facts."""
 
-    __slots__ = ("at", "counts", "last", "value")
+    __slots__ = ("at", "counts", "last", "of", "value")
 
     def __init__(self, buckets: int) -> None:
         self.value: float = 0
         self.counts = [0] * buckets
         self.at = 0.0
         self.last = 0.0
+        self.of = ""
 
 
 class Measures:
@@ -88,6 +89,8 @@ class Measures:
             row = self._row(name, facts)
             row.value = value
             row.at = time.perf_counter()
+            # What is beyond the cap is of many things.
+            row.of = "" if of is None or row is not self._rows[name].get(facts) else repr(of)
 
     def distribute(self, name: str, facts: Facts, value: float) -> None:
         """Count a value in its bucket."""
@@ -140,7 +143,7 @@ def key_of(facts: Facts, attributes: tuple[str, ...]) -> tuple[object, ...]:
 
 def _told(row: _Row, name: str) -> Told:
     counts = row.counts.copy() if name in _BUCKETED else None
-    return Told(row.value, counts, row.at, _KIND_OF[name], row.last)
+    return Told(row.value, counts, row.at, _KIND_OF[name], row.last, of=row.of)
 
 
 _all: weakref.WeakSet[Measures] = weakref.WeakSet()

@@ -87,6 +87,8 @@ class Told(NamedTuple):
     """The newest of the values that are in buckets."""
     inherited: float = 0.0
     """What of something at present is the parent's, too, of which this process is a fork."""
+    of: str = ""
+    """The thing that it tells of, if what is newest takes the place of all that was told of it before."""
 
     def plus(self, other: Told) -> Told:
         """Return what the two come to."""
@@ -98,6 +100,15 @@ class Told(NamedTuple):
             counts = list(map(add, counts, other.counts))
         inherited = self.inherited + other.inherited
         return Told(self.value + other.value, counts, newest.at, self.kind, newest.last, inherited)
+
+
+def newest(told: Mapping[T, Told]) -> list[tuple[T, Told]]:
+    """Return the rows without those whose thing has a newer one."""
+    times: dict[str, float] = {}
+    for each in told.values():
+        if each.of:
+            times[each.of] = max(each.at, times.get(each.of, each.at))
+    return [(key, each) for key, each in told.items() if not each.of or each.at >= times[each.of]]
 
 
 class State(NamedTuple):

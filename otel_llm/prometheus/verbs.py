@@ -19,6 +19,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from otel_llm import config, faults, serving
 from otel_llm.prometheus.dialects.grammar import FamilySpec
+from otel_llm.prometheus.families import spelled
 from otel_llm.state import GROWING, NEWEST, OVERFLOW_VALUE, PRESENT, Told
 from otel_llm_semconv import environment as variables
 
@@ -36,7 +37,7 @@ lock = RLock()
 class Value:
     """A number as `prometheus_client` keeps it in its metrics, and when it changed."""
 
-    __slots__ = ("_number", "_owner", "at", "inherited")
+    __slots__ = ("_number", "_owner", "at", "inherited", "of")
 
     def __init__(self, owner: Fed) -> None:
         self._owner = owner
@@ -45,6 +46,8 @@ class Value:
         """In seconds of ``time.perf_counter``; 0 where it never changed."""
         self.inherited = 0.0
         """What of it the parent has, too."""
+        self.of = ""
+        """Of an info, the thing that it tells of."""
 
     def inc(self, amount: float) -> None:
         """Add."""
@@ -323,9 +326,10 @@ class Info(_Capped):
             if self._given:
                 for row in [row for row in self._rows if row != values and self._is_of(row)]:
                     del self._rows[row]
-            if values not in self._rows:
-                values = self._fitting(values, self._rows)
-            self._rows.setdefault(values, Value(self)).set(1)
+            fitting = values if values in self._rows else self._fitting(values, self._rows)
+            kept = self._rows.setdefault(fitting, Value(self))
+            kept.of = spelled(self._given) if fitting == values else ""
+            kept.set(1)
 
     def _is_of(self, values: Values) -> bool:
         """Whether label values are those of the thing that was given to `labels`."""
@@ -345,7 +349,7 @@ class Info(_Capped):
             rows = list(self._rows.items())
         for values, value in rows:
             if value.at:
-                yield values, Told(1, None, value.at, NEWEST)
+                yield values, Told(1, None, value.at, NEWEST, of=value.of)
 
     def size(self) -> int:
         """Return how many label sets there are."""

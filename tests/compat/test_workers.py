@@ -26,13 +26,78 @@ def test_children(tmp_path: Path) -> None:
     done = subprocess.run(line, env=environ, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
 
     assert (0, "otel_llm: the metrics of TinyLLM's functions are reset\n") == (done.returncode, done.stderr)
-    # Counters and histograms add up, as do active requests and queues of processes that live; a state is the newest.
+    # Counters and histograms add up, as do active requests and queues of processes that live; a state is the newest,
+    # also of a process that is gone.
     assert done.stdout.splitlines() == [
         "before 5 5 5 5 15 1 5 1 5",
         "forked 5 5 5 5 15 1 5 1 5",
         "fed 8 8 8 8 24 3 8 2 8",
-        "gone 7 8 6 6 18 0 5 1 6",
+        "gone 7 8 6 6 18 0 5 2 6",
     ]
+
+
+TELL = """
+import os
+import sys
+
+import otel_llm
+from otel_llm.compat import aegis, local_llm
+
+otel_llm.instrument(serve=False)
+
+
+def tell(number):
+    local_llm.get_metrics_collector(enable_metrics=True).set_model_info("theirs", f"v{number}", "u")
+    otel_llm.set_model_info("ours", version=f"v{number}", size=str(number))
+    otel_llm.family("llm_model_info", dialect="ollama_exporter").labels(model="z").info(
+        {"container": "c", "size": str(number), "modified": "x", "family": "f"}
+    )
+    aegis.update_budget_metrics("openai", number, 100)
+    otel_llm.set_memory_usage("m", number)
+
+
+def show(when):
+    pages = b"".join(map(otel_llm.generate_latest, ("local_llm", "aegis", "ollama_exporter"))).decode()
+    shown = ("llm_model_info{", "monthly_", "llm_memory_usage")
+    print(when, *sorted(line for line in pages.splitlines() if line.startswith(shown)), sep="\\n")
+
+
+for number in (1, 2, 3):
+    if number == 3:
+        tell(3)
+        continue
+    pid = os.fork()
+    if not pid:
+        tell(number)
+        sys.exit()
+    assert os.waitpid(pid, 0)[1] == 0
+    show(f"after {number}")
+show("after 3")
+"""
+
+
+@pytest.mark.skipif(not multiprocess.SUPPORTED, reason="processes share nothing here")
+def test_what_is_newest(tmp_path: Path) -> None:
+    """Of gauges and infos the page has what was told last, whoever told it and whether it is still there, and it alone."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    environ |= {"OTEL_TRACES_EXPORTER": "none", "OTEL_LLM_MULTIPROC_DIR": str(tmp_path / "shared")}
+    line = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", TELL]
+    done = subprocess.run(line, env=environ, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert (0, "") == (done.returncode, done.stderr)
+    told = """
+        llm_memory_usage_bytes{container="unknown",memory_type="unknown",model="m"} N.0
+        llm_model_info{base_url="u",model="theirs",version="vN"} 1.0
+        llm_model_info{container="c",family="f",model="z",modified="x",size="N"} 1.0
+        llm_model_info{container="unknown",family="unknown",model="ours",modified="unknown",size="N"} 1.0
+        monthly_budget_remaining_usd{provider="openai"} 9M.0
+        monthly_spend_usd{provider="openai"} N.0
+    """
+    expected = [
+        line.strip().replace("N", f"{number}").replace("M", f"{10 - number}")
+        for number in (1, 2, 3)
+        for line in [f"after {number}", *told.strip().splitlines()]
+    ]
+    assert expected == done.stdout.splitlines()
 
 
 def test_imported_in_one_worker() -> None:

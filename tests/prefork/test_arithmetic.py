@@ -18,7 +18,7 @@ from otel_llm.prometheus.multiprocess.arithmetic import (
     subtract_state,
 )
 from otel_llm.prometheus.multiprocess.snapshot import Families, Snapshot, decode, encode
-from otel_llm.state import Facts, State, Totals
+from otel_llm.state import NEWEST, PRESENT, Facts, State, Told, Totals
 from otel_llm_semconv.metrics import OTEL_LLM_CLIENT_ACTIVE
 
 BOUNDS = {"duration": (1.0, 2.0), "time_to_first_chunk": (0.5,)}
@@ -165,9 +165,48 @@ def test_series_beyond_the_cap() -> None:
 
 
 def test_gone() -> None:
-    """What is left of a process that is gone: what it has counted, and no gauge and no info."""
-    whole = Families([Family("c", "", "counter"), Family("g", "", "gauge"), Family("i", "", "info")])
-    assert ["c"] == [family.name for family in Snapshot(EMPTY, whole).remains().families.families]
+    """What is left of a process that is gone: what it has counted and last values of ours, and no info."""
+    last = Family("otel_llm_a", "", "gauge", last=True)
+    others = [Family("otel_llm_b", "", "gauge"), last._replace(name="b"), Family("i", "", "info")]
+    whole = Families([Family("c", "", "counter"), last, *others], {("otel_llm_a", ""): 5.0})
+    left = Snapshot(EMPTY, whole).remains().families
+    assert ["c", "otel_llm_a"] == [family.name for family in left.families]
+    assert {("otel_llm_a", ""): 5.0} == left.times
+
+
+def test_told_by_who_is_gone() -> None:
+    """What was told by hand goes on counting, and what is newest is shown; only what was under way is gone."""
+    facts = Facts("", "")
+    told = {
+        "memory_usage": [(facts, Told(7, at=2.0, kind=NEWEST))],
+        "queue_size": [(facts, Told(5, at=2.0, kind=PRESENT))],
+        "cache_hits": [(facts, Told(3, at=2.0))],
+    }
+    gone = Snapshot(
+        EMPTY._replace(measures=told, by_hand={"a b": [('m="x"', Told(7, kind=NEWEST))]}), Families([])
+    ).remains()
+    state = decode(encode(gone)).state
+    assert {"memory_usage": told["memory_usage"], "queue_size": [], "cache_hits": told["cache_hits"]} == state.measures
+    assert {"a b": [('m="x"', Told(7, kind=NEWEST))]} == state.by_hand
+    for at, shown in ((1.0, 7), (3.0, 9)):
+        living = EMPTY._replace(measures={"memory_usage": [(facts, Told(9, at=at, kind=NEWEST))]})
+        ((_, newest),) = add_states([state, living], EMPTY).measures["memory_usage"]
+        assert shown == newest.value
+
+
+def test_told_of_the_same_thing() -> None:
+    """What one process tells of a thing takes the place of what others told of it before, and of nothing else."""
+
+    def state(*told: tuple[str, float, str]) -> State:
+        rows = [(labels, Told(1, at=at, kind=NEWEST, of=of)) for labels, at, of in told]
+        return EMPTY._replace(by_hand={"a info": rows})
+
+    states = [state(("v=1", 5.0, "m"), ("v=8", 1.0, "n"), ("v=0", 1.0, "")), state(("v=2", 4.0, "m"), ("v=3", 6.0, ""))]
+    for order in (states, states[::-1]):
+        rows = add_states(order, EMPTY).by_hand["a info"]
+        assert {"v=1", "v=8", "v=0", "v=3"} == {labels for labels, _ in rows}
+    folded = add_states([state(("v=1", 5.0, "m")), state(("v=2", 4.0, "m"))], EMPTY, 1).by_hand["a info"]
+    assert ["v=1", ""] == [labels for labels, _ in folded], "what is beyond the cap is of no thing"
 
 
 def test_one_target() -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from random import Random
 from threading import Thread
@@ -76,6 +77,34 @@ def test_turned_off_and_on(server: ScriptedServer, tmp_path: Path) -> None:
         assert calls == _shown() == _shown("aegis")
         otel_llm.uninstrument()
     assert 1 == len(list((tmp_path / "shared").glob("*.snapshot")))
+
+
+@pytest.mark.parametrize("dialect", ["ollama_exporter", "tinyllm", "llmbackend", "local_llm"])
+def test_nothing_in_flight(server: ScriptedServer, tmp_path: Path, dialect: str) -> None:
+    """Gauges of what is in flight are 0 between calls, as in a process that is alone: alerts add them up."""
+    pages: list[list[str]] = []
+    for directory in (None, tmp_path / "shared"):
+        otel_llm.instrument(serve=False, multiproc_dir=directory)
+        _call(server)
+        lines = otel_llm.generate_latest(dialect).decode().splitlines()
+        pages.append([line for line in lines if "_active_" in line and not line.startswith("#")])
+        otel_llm.uninstrument()
+    assert pages[0] == pages[1]
+    assert {"0.0"} == {line.rpartition(" ")[2] for line in pages[1]}
+
+
+def test_dear_families(server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the canonical families take long, what dialects show is on disk every second all the same."""
+    monkeypatch.setattr("otel_llm.prometheus.multiprocess.worker._SHARE", 1e-9)
+    otel_llm.instrument(serve=False, multiproc_dir=tmp_path / "shared")
+    path = tmp_path / "shared" / f"{_shared().name}.snapshot"
+
+    def on_disk(calls: int) -> bool:
+        return path.exists() and calls == sum(totals.calls for _, totals in decode(path.read_bytes()).state.cells)
+
+    for calls in (1, 2, 3):
+        _call(server)
+        eventually(partial(on_disk, calls))
 
 
 def test_native_metrics(server: ScriptedServer, tmp_path: Path) -> None:

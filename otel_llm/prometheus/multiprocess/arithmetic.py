@@ -16,6 +16,7 @@ from otel_llm.state import (
     Told,
     Totals,
     beyond,
+    newest,
     rebucketed,
 )
 from otel_llm_semconv.attributes import OTEL_METRIC_OVERFLOW_LABEL
@@ -76,8 +77,8 @@ def add_states(
         bounds=bounds,
         active=list(active.items()),
         cells=list(cells.items()),
-        measures={column: list(told.items()) for column, told in measures.items()},
-        by_hand={family: list(rows.items()) for family, rows in by_hand.items()},
+        measures={column: newest(told) for column, told in measures.items()},
+        by_hand={family: newest(rows) for family, rows in by_hand.items()},
         uncounted=uncounted,
     )
 
@@ -88,7 +89,7 @@ def _add_told(
     for key, each in told:
         known = sums.get(key)
         if known is None and len(sums) >= most and key not in keep:
-            key = fold(key)
+            key, each = fold(key), each._replace(of="")
             known = sums.get(key)
         sums[key] = each if known is None else exact(known.plus(each))
 

@@ -14,7 +14,7 @@ from otel_llm.errors import Failure
 from otel_llm.prometheus.families import NO_EXEMPLARS, Exemplar, Family, Histogram, Series
 from otel_llm.state import GROWING, NEWEST, PRESENT, Facts, State, Told, Totals
 
-VERSION = 2
+VERSION = 3
 """Of the format; files of another one are not read."""
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ _DICT: AbstractSet[type] = frozenset({dict})
 _LIST_OR_NONE: AbstractSet[type] = frozenset({list, _NONE})
 _FACTS = (*[_TEXT] * 2, *[_TEXT_OR_NONE] * 3, _COUNT_OR_NONE, *[_TEXT_OR_NONE] * 2, _BOOL, _LIST, _LIST_OR_NONE, _BOOL)
 _TOTALS = (_COUNT, _NUMBER, _LIST, *[_COUNT_OR_NONE] * 5, *[_NUMBER_OR_NONE] * 2, *[_NUMBER] * 2, _DICT)
-_TOLD = (_NUMBER, _LIST_OR_NONE, _NUMBER, _TEXT, _NUMBER, _NUMBER)
+_TOLD = (_NUMBER, _LIST_OR_NONE, _NUMBER, _TEXT, _NUMBER, _NUMBER, _TEXT)
 _TOLD_KINDS = frozenset({GROWING, PRESENT, NEWEST})
 _HISTOGRAM = (_COUNT, _LIST, _NUMBER_OR_NONE, _DICT)
 _EXEMPLAR = (_TEXT, _NUMBER, _NUMBER)
@@ -42,6 +42,8 @@ _EXEMPLAR = (_TEXT, _NUMBER, _NUMBER)
 _KINDS = frozenset({"counter", "gauge", "histogram", "info", "unknown"})
 _NAME = re.compile(r"[^\s{}\"\\#]+")
 _LABELS = re.compile(r'(?:[^="{},\s]+="(?:[^"\\\n]|\\.)*"(?:,(?!$)|$))*')
+OURS = ("gen_ai_", "otel_llm_", "http_client_")
+"""How names of families begin that are made here."""
 Row = tuple[str, str]
 """Name of a family and labels of a series."""
 
@@ -61,7 +63,7 @@ class Snapshot:
         state: what pages of dialects are made of.
         families: what the canonical page is made of.
         merged: processes that are in it, and when they were added, in seconds of ``time.monotonic``.
-        gone: whether the process is there no more: then its gauges, its infos and its calls in flight do not count.
+        gone: whether the process is there no more: then what was under way in it does not count.
     """
 
     def __init__(
@@ -93,7 +95,7 @@ class Snapshot:
             self._families = _read(_decode_families, self._families)
         if not self._gone:
             return self._families
-        return Families([family for family in self._families.families if family.kind not in ("gauge", "info")])
+        return self._families._replace(families=[family for family in self._families.families if _stays(family)])
 
     def remains(self) -> Snapshot:
         """Return what goes on counting when the process is gone."""
@@ -106,11 +108,18 @@ def _left(state: State) -> State:
     """Return what goes on counting of a process that is gone."""
 
     def stays(told: Mapping[str, Sequence[tuple[K, Told]]]) -> dict[str, list[tuple[K, Told]]]:
-        return {name: [row for row in rows if row[1].kind == GROWING] for name, rows in told.items()}
+        return {name: [row for row in rows if row[1].kind != PRESENT] for name, rows in told.items()}
 
     return state._replace(
         active=[], measures=stays(state.measures), by_hand=stays(state.by_hand), uncounted=frozenset[str]()
     )
+
+
+def _stays(family: Family) -> bool:
+    """Whether a family goes on counting; of somebody else's gauge one cannot know what it says of a process."""
+    if family.kind == "gauge":
+        return family.last and family.name.startswith(OURS)
+    return family.kind != "info"
 
 
 def plain(series: list[Series]) -> list[Series]:

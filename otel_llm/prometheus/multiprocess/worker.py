@@ -26,6 +26,7 @@ from otel_llm.prometheus.multiprocess.arithmetic import (
 )
 from otel_llm.prometheus.multiprocess.directory import PASSING, SOCKET, Directory, age, tell
 from otel_llm.prometheus.multiprocess.snapshot import (
+    OURS,
     Families,
     Row,
     Snapshot,
@@ -49,12 +50,11 @@ _ALL, _STATE = b"a", b"s"
 """What is asked for."""
 _TICK = 0.25
 """Seconds between two attempts to get what another process has."""
-_SHARE = 0.02
-"""Of the time of a processor, what snapshots may take."""
+_SHARE = 0.1
+"""Of the time of a processor, what the canonical half of snapshots may take, which is the dear one."""
 _GRID = float(1 << 20)
 """Parts of a second that sums are rounded to: as such they add up exactly in any order, up to 2**33 seconds. Else a sum
 could fall by its last bit when a process is gone, which Prometheus would take for a new start."""
-_OURS = ("gen_ai_", "otel_llm_", "http_client_")
 _TOUCH = 3600.0
 _LONGEST_ADDRESS = 100
 """Bytes of the path of a socket (``unix(7)``: 108 on Linux, 104 elsewhere)."""
@@ -186,7 +186,6 @@ class Shared:
         """Return the half that pages of dialects are made of."""
         state = self.sources.state()
         return state._replace(
-            active=[one for one in state.active if one[1]],
             cells=[(facts, _rounded(totals)) for facts, totals in by_facts(state.cells)],
             measures=_own(state.measures),
             by_hand=_own(state.by_hand),
@@ -201,7 +200,7 @@ class Shared:
             if not isinstance(family, Family):  # a native metric, which is not ours to share
                 continue
             series = plain([_filled(one) if '=""' in one.labels else one for one in family.series])
-            if family.kind == "histogram" and family.name.startswith(_OURS):
+            if family.kind == "histogram" and family.name.startswith(OURS):
                 series = [Series(labels, _with_rounded_sum(value)) for labels, value in series]
             families.append(family._replace(series=series, samples=None))
             if family.kind == "gauge" and family.last:
@@ -279,6 +278,7 @@ class Shared:
         touched = time.monotonic()
         # A process that is just forked, or about to run something else, has better things to do.
         due = touched + _TICK
+        families_due = due
         self._mark()
         while not self._closed:
             try:
@@ -292,7 +292,11 @@ class Shared:
                 if now < due or self._closed:
                     continue
                 self._mark()
-                own = self.write()
+                families = now >= families_due
+                begun = time.thread_time()
+                own = self.write(families=families)
+                if families:
+                    families_due = now + max(INTERVAL, (time.thread_time() - begun) / _SHARE)
                 if not self.directory.has(self.name, SOCKET):
                     self._stop_listening()
                 if self._joined:
@@ -300,8 +304,7 @@ class Shared:
                 if now - touched > _TOUCH:
                     touched = now
                     self.directory.touch()
-                after = time.monotonic()
-                due = after + max(INTERVAL, (after - now) / _SHARE)
+                due = time.monotonic() + INTERVAL
             except OSError as error:
                 if not self._closed:
                     tell(f"workers cannot share what they count: {error}")
