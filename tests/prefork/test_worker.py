@@ -93,15 +93,22 @@ def test_nothing_in_flight(server: ScriptedServer, tmp_path: Path, dialect: str)
     assert {"0.0"} == {line.rpartition(" ")[2] for line in pages[1]}
 
 
-def test_dear_families(server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the canonical families take long, what dialects show is on disk every second all the same."""
-    monkeypatch.setattr("otel_llm.prometheus.multiprocess.worker._SHARE", 1e-9)
+@pytest.mark.parametrize("share", ["_SHARE", "_SHARE_AT_REST"])
+def test_dear_families(share: str, server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long canonical families take, calls are soon on disk for dialects, and after a rest for all pages."""
+    monkeypatch.setattr(f"otel_llm.prometheus.multiprocess.worker.{share}", 1e-9)
     otel_llm.instrument(serve=False, multiproc_dir=tmp_path / "shared")
     path = tmp_path / "shared" / f"{_shared().name}.snapshot"
 
     def on_disk(calls: int) -> bool:
-        return path.exists() and calls == sum(totals.calls for _, totals in decode(path.read_bytes()).state.cells)
+        snapshot = decode(path.read_bytes())
+        if share == "_SHARE":
+            return calls == sum(totals.calls for _, totals in snapshot.state.cells)
+        duration = "gen_ai_client_operation_duration_seconds"
+        found: Any = [family.series[0].value for family in snapshot.families.families if family.name == duration]
+        return [calls] == [histogram.counts[-1] for histogram in found]
 
+    eventually(path.exists)
     for calls in (1, 2, 3):
         _call(server)
         eventually(partial(on_disk, calls))

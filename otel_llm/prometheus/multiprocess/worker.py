@@ -50,8 +50,8 @@ _ALL, _STATE = b"a", b"s"
 """What is asked for."""
 _TICK = 0.25
 """Seconds between two attempts to get what another process has."""
-_SHARE = 0.1
-"""Of the time of a processor, what the canonical half of snapshots may take, which is the dear one."""
+_SHARE, _SHARE_AT_REST = 0.2, 0.02
+"""Of the time of a processor, what the dear half of snapshots may take: after calls, and where there were none."""
 _GRID = float(1 << 20)
 """Parts of a second that sums are rounded to: as such they add up exactly in any order, up to 2**33 seconds. Else a sum
 could fall by its last bit when a process is gone, which Prometheus would take for a new start."""
@@ -93,6 +93,10 @@ class Shared:
         self._families = b""
         """The canonical families as they were written last."""
         self._written = b""
+        self._behind = False
+        """Whether calls have come since the canonical families were written in time."""
+        self._taken_at = self._cost = 0.0
+        """When that was, and what it took of a processor, in seconds."""
         self._lock = RLock()
         self._joined = False
         self._closed = False
@@ -177,6 +181,17 @@ class Shared:
                 except (OSError, ValueError) as error:
                     tell(f"workers cannot share what they count: {error}")
             return own
+
+    def _write_in_time(self, now: float) -> Snapshot:
+        """Write what has changed, the canonical families only where they were not written too lately for their cost."""
+        before = self._written
+        own = self.write(families=False)
+        self._behind = self._behind or self._written != before
+        if now - self._taken_at >= self._cost / (_SHARE if self._behind else _SHARE_AT_REST):
+            self._taken_at, begun = now, time.thread_time()
+            own = self.write()
+            self._behind, self._cost = False, time.thread_time() - begun
+        return own
 
     def take(self) -> Snapshot:
         """Return what this process has, with what it had from its parent."""
@@ -278,7 +293,6 @@ class Shared:
         touched = time.monotonic()
         # A process that is just forked, or about to run something else, has better things to do.
         due = touched + _TICK
-        families_due = due
         self._mark()
         while not self._closed:
             try:
@@ -292,11 +306,7 @@ class Shared:
                 if now < due or self._closed:
                     continue
                 self._mark()
-                families = now >= families_due
-                begun = time.thread_time()
-                own = self.write(families=families)
-                if families:
-                    families_due = now + max(INTERVAL, (time.thread_time() - begun) / _SHARE)
+                own = self._write_in_time(now)
                 if not self.directory.has(self.name, SOCKET):
                     self._stop_listening()
                 if self._joined:
