@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from otel_llm.prometheus.families import Family, Series
-from otel_llm.prometheus.multiprocess import Sources, processes
+from otel_llm.prometheus.multiprocess import Sources, files, processes
 from otel_llm.prometheus.multiprocess import directory as directories
 from otel_llm.prometheus.multiprocess.directory import Directory, prepare
 from otel_llm.prometheus.multiprocess.snapshot import Families, Snapshot, encode
@@ -165,7 +165,7 @@ def test_no_descriptors_left(unreadable: str, directory: Directory, monkeypatch:
     directory.write("1-1-a", _counted(1))
     directory.compact(EMPTY, 2000)
     directory.write("1-1-b", _counted(2))
-    original = directories._open
+    original = files.open_file
 
     def without(opened: int, name: str, mode: str) -> Any:
         if name == f"{unreadable}.snapshot":
@@ -173,7 +173,7 @@ def test_no_descriptors_left(unreadable: str, directory: Directory, monkeypatch:
         return original(opened, name, mode)
 
     with monkeypatch.context() as patch:
-        patch.setattr(directories, "_open", without)
+        patch.setattr(files, "open_file", without)
         for _ in range(2):
             with pytest.raises(OSError, match="Too many"):
                 directory.compact(EMPTY, 2000)

@@ -24,12 +24,11 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
-from otel_llm.prometheus.multiprocess import processes
+from otel_llm.prometheus.multiprocess import files, processes
 from otel_llm.prometheus.multiprocess.arithmetic import add_families, add_states
 from otel_llm.prometheus.multiprocess.snapshot import Snapshot, decode, encode
 from otel_llm.state import Facts, State
@@ -41,9 +40,7 @@ SOCKET = ".socket"
 _ROOT = ".root"
 _PORT = ".port"
 _TOLD = ".told"
-_UNFINISHED = ".unfinished"
 _DEAD = "dead"
-_LOCK = "lock"
 _OUR_FILE = re.compile(
     r"(dead|\d{1,10}-\d+(-\w+)*)\.(snapshot|socket|root|unfinished)"
     r"|\d{1,5}\.(port|unfinished)|[a-z0-9]+\.told|lock",
@@ -152,16 +149,16 @@ class Directory:
             prepare(self.path.parent, own=True)
             prepare(self.path, own=True)
             with self.opened() as directory:
-                _touch(directory, f"{self.path.name}{_ROOT}")
+                files.touch(directory, f"{self.path.name}{_ROOT}")
             _tidy_up(self.path.parent)
             return
         prepare(self.path)
-        with self.opened() as directory, _locked(directory, 2.0) as held:
+        with self.opened() as directory, files.locked(directory, 2.0) as held:
             if held and not _inhabited(directory):
-                for name in _listed(directory):
-                    if name != _LOCK and _OUR_FILE.fullmatch(name):
-                        _remove(directory, name)
-            _touch(directory, f"{self._root}{_ROOT}")
+                for name in files.listed(directory):
+                    if name != files.LOCK and _OUR_FILE.fullmatch(name):
+                        files.remove(directory, name)
+            files.touch(directory, f"{self._root}{_ROOT}")
 
     def has(self, name: str, suffix: str = SNAPSHOT) -> bool:
         """Whether a file of a process is there: somebody may have tidied up."""
@@ -184,7 +181,7 @@ class Directory:
             OSError: it cannot be written; the last one is left as it was.
         """
         with self.opened() as directory:
-            _write(directory, name, SNAPSHOT, data)
+            files.write(directory, name, SNAPSHOT, data)
 
     def hold(self, port: int, name: str) -> None:
         """Tell the others that a process has a port.
@@ -194,14 +191,14 @@ class Directory:
         """
         if self._holder(port) != name:
             with self.opened() as directory:
-                _write(directory, f"{port}", _PORT, name.encode())
-                _remove(directory, f"{port}{_TOLD}")
+                files.write(directory, f"{port}", _PORT, name.encode())
+                files.remove(directory, f"{port}{_TOLD}")
 
     def release(self, port: int, name: str) -> None:
         """Tell the others that a process has a port no more."""
         if self._holder(port) == name:
             with self.opened() as directory:
-                _remove(directory, f"{port}{_PORT}")
+                files.remove(directory, f"{port}{_PORT}")
 
     def held(self, port: int) -> bool:
         """Whether a process of the group has a port."""
@@ -209,7 +206,7 @@ class Directory:
 
     def _holder(self, port: int) -> str:
         try:
-            with self.opened() as directory, _open(directory, f"{port}{_PORT}", "rb") as file:
+            with self.opened() as directory, files.open_file(directory, f"{port}{_PORT}", "rb") as file:
                 return str(file.read(_LONGEST_NAME).decode())
         except (OSError, ValueError):
             return ""
@@ -217,7 +214,7 @@ class Directory:
     def first(self, trouble: str) -> bool:
         """Whether no process has told of some trouble yet; from now on, one has."""
         try:
-            with self.opened() as directory, _open(directory, f"{trouble}{_TOLD}", "xb"):
+            with self.opened() as directory, files.open_file(directory, f"{trouble}{_TOLD}", "xb"):
                 pass
         except FileExistsError:
             return False
@@ -260,7 +257,7 @@ class Directory:
             names = {*_names(directory), *_names(directory, SOCKET)}
             gone = sorted([name for name in names if not processes.alive(name)], key=age)
             if gone:
-                with _locked(directory, 0.0) as held:
+                with files.locked(directory, 0.0) as held:
                     if held:
                         self._move(directory, gone, names.difference(gone), like, max_series)
 
@@ -285,17 +282,17 @@ class Directory:
             if len(data) > _LARGEST:  # nobody would read it
                 self._full = True
                 return
-            _write(directory, _DEAD, SNAPSHOT, data)
+            files.write(directory, _DEAD, SNAPSHOT, data)
         for name in gone:
             self._read.pop(name, None)
-            for suffix in (SNAPSHOT, SOCKET, _UNFINISHED):
+            for suffix in (SNAPSHOT, SOCKET, files.UNFINISHED):
                 with suppress(OSError):
-                    _remove(directory, f"{name}{suffix}")
+                    files.remove(directory, f"{name}{suffix}")
 
     def touch(self) -> None:
         """Tell those who tidy up directories of temporary files that these are in use."""
         with self.opened() as directory:
-            for name in filter(_OUR_FILE.fullmatch, _listed(directory)):
+            for name in filter(_OUR_FILE.fullmatch, files.listed(directory)):
                 with suppress(OSError):
                     os.utime(name, dir_fd=directory, follow_symlinks=False)
         for path in (self.path.parent, self.path) if self._own else ():
@@ -328,7 +325,7 @@ class Directory:
         """
         path = f"{self.path}{os.sep}{name}{SNAPSHOT}"
         try:
-            with _open(directory, f"{name}{SNAPSHOT}", "rb") as file:
+            with files.open_file(directory, f"{name}{SNAPSHOT}", "rb") as file:
                 # Room for the largest would cost more than all the rest.
                 data = file.read(min(os.fstat(file.fileno()).st_size, _LARGEST) + 1)
         except OSError as error:
@@ -381,78 +378,11 @@ def _added(parts: list[Snapshot], living: list[Snapshot], like: State, max_serie
     return Snapshot(state, add_families([part.families for part in parts], max_series, rows))
 
 
-def _opener(directory: int) -> Callable[[str, int], int]:
-    """Return what opens files in a directory: plain ones of this user or root, whatever somebody has put there."""
-
-    def opener(name: str, flags: int) -> int:
-        descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600, dir_fd=directory)
-        found = os.fstat(descriptor)
-        if stat.S_ISREG(found.st_mode) and found.st_uid in (0, os.geteuid()):
-            return descriptor
-        os.close(descriptor)
-        raise PermissionError(errno.EPERM, "it is no file of this user", name)
-
-    return opener
-
-
-def _open(directory: int, name: str, mode: str) -> IO[bytes]:
-    return open(name, mode, opener=_opener(directory))
-
-
-def _touch(directory: int, name: str) -> None:
-    with _open(directory, name, "ab"):
-        pass
-
-
-def _remove(directory: int, name: str) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=directory)
-
-
-def _write(directory: int, name: str, suffix: str, data: bytes) -> None:
-    unfinished = f"{name}{_UNFINISHED}"
-    try:
-        try:
-            file = _open(directory, unfinished, "xb")
-        except FileExistsError:  # left by a crash, or in our way
-            _remove(directory, unfinished)
-            file = _open(directory, unfinished, "xb")
-        with file:
-            # ext4 sends a file to the disk, while others wait, where it replaces another one and has no blocks yet.
-            with suppress(OSError, AttributeError):
-                os.posix_fallocate(file.fileno(), 0, len(data))
-            file.write(data)
-        os.replace(unfinished, f"{name}{suffix}", src_dir_fd=directory, dst_dir_fd=directory)
-    except OSError:
-        with suppress(OSError):
-            _remove(directory, unfinished)
-        raise
-
-
-@contextmanager
-def _locked(directory: int, patience: float) -> Generator[bool]:
-    """Hold the lock, if it can be had within some seconds: a process that is stopped may have it for ever."""
-    import fcntl
-
-    until = time.monotonic() + patience
-    with _open(directory, _LOCK, "ab") as file:
-        while True:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                held = True
-            except OSError:
-                held = False
-            if held or time.monotonic() >= until:
-                break
-            time.sleep(0.02)
-        yield held
-
-
 def _tidy_up(path: Path) -> None:
     """Remove directories of servers that are gone, of which this process can tell."""
     parent = os.open(path, _DIRECTORY)
     try:
-        for name in _listed(parent):
+        for name in files.listed(parent):
             ours = _OUR_DIRECTORY.fullmatch(name)
             if ours and ours[2] == str(processes.namespace()) and not processes.alive(name):
                 with suppress(OSError):
@@ -465,15 +395,15 @@ def _remove_directory(parent: int, name: str) -> None:
     """Remove a directory that a server has made, if none of its processes is left and nothing else is in it."""
     directory = os.open(name, _DIRECTORY, dir_fd=parent)
     try:
-        files = _listed(directory)
+        names = files.listed(directory)
         marker = f"{name}{_ROOT}"
-        if _wrong(os.fstat(directory), own=True) or marker not in files or _inhabited(directory):
+        if _wrong(os.fstat(directory), own=True) or marker not in names or _inhabited(directory):
             return
-        for file in files:
-            if file != marker and _OUR_FILE.fullmatch(file):
-                _remove(directory, file)
-        if _listed(directory) == [marker]:
-            _remove(directory, marker)
+        for each in names:
+            if each != marker and _OUR_FILE.fullmatch(each):
+                files.remove(directory, each)
+        if files.listed(directory) == [marker]:
+            files.remove(directory, marker)
             os.rmdir(name, dir_fd=parent)
     finally:
         os.close(directory)
@@ -483,24 +413,19 @@ def _inhabited(directory: int) -> bool:
     """Whether a process is left whose group a directory is, or that has written to it."""
     return any(
         _suffix(name) in (SNAPSHOT, SOCKET, _ROOT) and processes.alive(name.rpartition(".")[0])
-        for name in _listed(directory)
+        for name in files.listed(directory)
     )
 
 
 def _names(directory: int, suffix: str = SNAPSHOT) -> list[str]:
     """Return the processes that have a file, by their age."""
-    names = [name.removesuffix(suffix) for name in _listed(directory) if _suffix(name) == suffix]
+    names = [name.removesuffix(suffix) for name in files.listed(directory) if _suffix(name) == suffix]
     return sorted([name for name in names if name != _DEAD], key=age)
 
 
 def _suffix(name: str) -> str:
     stem, dot, end = name.rpartition(".")
     return dot + end if stem else ""
-
-
-def _listed(directory: int) -> list[str]:
-    with os.scandir(directory) as entries:
-        return [entry.name for entry in entries]
 
 
 def age(name: str) -> tuple[int, str]:
