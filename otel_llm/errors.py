@@ -6,7 +6,9 @@ import sys
 from typing import Any, NamedTuple
 
 from otel_llm.wire.fields import clean, field
+from otel_llm_semconv import others
 from otel_llm_semconv.errors import (
+    API_ERRORS,
     CLASS_BY_API_ERROR,
     CLASS_BY_EXCEPTION,
     CLASS_BY_STATUS,
@@ -94,10 +96,17 @@ def failure_told(told: str | BaseException | type[BaseException]) -> Failure:
         name = _public_name(told)
         return Failure(clean(name), clean(told.__name__), _class(name, told, None, None))
     name = clean(str.__str__(told))
+    return Failure(name, name, class_of_name(name))
+
+
+def class_of_name(name: str) -> str:
+    """Return the class of an error of which only the name is known, whoever told it; see `failure_told`."""
     if len(name) == 3 and name.isdecimal():
-        return Failure(name, name, _class(name, None, None, None))
-    known = (_CLASSES.get(name), CLASS_BY_API_ERROR.get(name), CLASS_BY_EXCEPTION.get(name.rpartition(".")[2]))
-    return Failure(name, name, next(filter(None, known), ErrorClass.UNKNOWN))
+        return _class(name, None, None, None)
+    name = name.rpartition(".")[2]
+    known = _CLASSES.get(name) or CLASS_BY_API_ERROR.get(name) or CLASS_BY_EXCEPTION.get(name)
+    known = known or others.CLASS_BY_EXCEPTION.get(name)
+    return known or (ErrorClass.API_ERROR if name in API_ERRORS else ErrorClass.UNKNOWN)
 
 
 def _status(error: Exception) -> int | None:
@@ -126,7 +135,8 @@ def _class(error_type: str, kind: type[BaseException] | None, status: int | None
     if told is not None:
         return told
     bases = (CLASS_BY_EXCEPTION.get(base.__name__) for base in kind.__mro__)
-    return next((known for known in bases if known is not None), ErrorClass.UNKNOWN)
+    known = next((known for known in bases if known is not None), None)
+    return known or others.CLASS_BY_EXCEPTION.get(kind.__name__, ErrorClass.UNKNOWN)
 
 
 def error_message(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import pytest
@@ -45,10 +45,15 @@ class Place(NamedTuple):
             monkeypatch.setattr(self.owner, self.name, fault)
         else:
             readers: Any = {self.name: fault}
-            monkeypatch.setitem(self.owner, self.path, self.owner[self.path]._replace(**readers))
+            kept = self.owner[self.path]
+            if isinstance(kept, Format):
+                monkeypatch.setitem(self.owner, self.path, kept._replace(**readers))
+            else:  # with what else is kept there
+                format, *more = kept
+                monkeypatch.setitem(self.owner, self.path, (format._replace(**readers), *more))
 
 
-def places(begin: Place, formats: dict[str, Format], path: str, **more: Place) -> dict[str, Place]:
+def places(begin: Place, formats: Mapping[str, Any], path: str, **more: Place) -> dict[str, Place]:
     """Return the places that calls of every client come through, the first of which is the instrumentor's own."""
     readers = (
         "read_request",

@@ -19,26 +19,50 @@ from otel_llm.wire.openai_paths import KIN_WORDS, WORDS
 from otel_llm_semconv.providers import Provider
 
 
+class Spoken(NamedTuple):
+    """What a server speaks with a client."""
+
+    usual: Mapping[str, tuple[Format, str]]
+    """The formats of most calls by what the client is asked to post to, each with the path in that."""
+    endpoints: Mapping[str, Format]
+    """The formats of all endpoints that are known, by method and template."""
+
+
 class Client(NamedTuple):
     """One client library."""
 
     provider: str
     """Who answers where nothing tells it better."""
-    formats: Mapping[str, Format]
-    """The formats of most calls by what the client is asked to post to."""
-    endpoints: Mapping[str, Format]
-    """The formats of all endpoints that are known, by method and template."""
+    spoken: Spoken
     words: Collection[str] = KIN_WORDS
     """What the client's paths spell out."""
     counted_on_request: Collection[Format] = ()
-    """The formats that can be asked for the usage of a stream, and tell none otherwise."""
+    """The formats that can be asked for the usage of a stream, and may tell none otherwise."""
+    kin: Mapping[str, Spoken] = {}
+    """What others speak with it, by provider, where they tell more or in another way."""
+
+
+def _spoken(formats: Mapping[str, Format], endpoints: Mapping[str, Format]) -> Spoken:
+    return Spoken({url: (format, url.partition("?")[0]) for url, format in formats.items()}, endpoints)
+
+
+def _with_openai(formats: Mapping[str, Format]) -> Spoken:
+    """Return what is spoken with the client of OpenAI, which posts to the same paths below its base URL."""
+    known = endpoints(formats)
+    return _spoken({path: known[f"POST {path}"] for path in OPENAI}, known)
 
 
 CLIENTS: dict[str, Client] = {
-    "openai": Client(Provider.OPENAI, OPENAI, OPENAI_ENDPOINTS, WORDS, (CHAT, COMPLETIONS)),
-    "anthropic": Client(Provider.ANTHROPIC, ANTHROPIC, ANTHROPIC_ENDPOINTS),
-    "groq": Client(Provider.GROQ, GROQ, endpoints(GROQ)),
-    "together": Client(Provider.TOGETHER_AI, TOGETHER, endpoints(TOGETHER)),
-    "cerebras.cloud.sdk": Client(Provider.CEREBRAS, CEREBRAS, endpoints(CEREBRAS)),
+    "openai": Client(
+        Provider.OPENAI,
+        _spoken(OPENAI, OPENAI_ENDPOINTS),
+        WORDS,
+        (CHAT, COMPLETIONS, GROQ["/openai/v1/chat/completions"], *CEREBRAS.values()),
+        {Provider.GROQ: _with_openai(GROQ), Provider.CEREBRAS: _with_openai(CEREBRAS)},
+    ),
+    "anthropic": Client(Provider.ANTHROPIC, _spoken(ANTHROPIC, ANTHROPIC_ENDPOINTS)),
+    "groq": Client(Provider.GROQ, _spoken(GROQ, endpoints(GROQ))),
+    "together": Client(Provider.TOGETHER_AI, _spoken(TOGETHER, endpoints(TOGETHER))),
+    "cerebras.cloud.sdk": Client(Provider.CEREBRAS, _spoken(CEREBRAS, endpoints(CEREBRAS))),
 }
 """The clients by the package that has their base classes, in its ``_base_client``."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -64,20 +64,20 @@ def patch(module: ModuleType, patches: Patches, telemetry: Telemetry) -> None:
 
 def _begins(client: Client) -> Begin:
     """Return what begins a call of a client by the format of its path."""
-    provider, formats, _, _, counted_on_request = client
-    known = {url: (format, url.partition("?")[0]) for url, format in formats.items()}
+    counted_on_request = client.counted_on_request
 
     def begin(exchange: Exchange, own: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         options = args[1] if len(args) > 1 else kwargs["options"]
         url: str = options.url
-        format, path = known.get(url, _UNKNOWN)
+        server, above, usual, endpoints = server_of(own, client)
+        format, path = usual.get(url, _UNKNOWN)
         body: dict[str, Any] | None = options.json_data
-        server, above = server_of(own, provider)
         if format is None or options.method.lower() != "post":
             url = str(url)
-            format, endpoint, body = _format_of(client, own, options, url)
             if is_absolute(url):
-                server = server_of_url(own, url, provider)
+                server = server_of_url(own, url, client.provider)
+                endpoints = client.kin.get(server.provider, client.spoken).endpoints
+            format, endpoint, body = _format_of(own, options, url, endpoints, client.words)
         elif above is None:
             endpoint = endpoint_of(own, path, body)
         else:
@@ -95,10 +95,12 @@ def _begins(client: Client) -> Begin:
     return begin
 
 
-def _format_of(client: Client, own: Any, options: Any, url: str) -> tuple[Format, str, dict[str, Any]]:
+def _format_of(
+    own: Any, options: Any, url: str, endpoints: Mapping[str, Format], words: Collection[str]
+) -> tuple[Format, str, dict[str, Any]]:
     """Return the format of any endpoint, its whole path, and what the request says: in its body, its query and path."""
-    template, ids, above = template_of(url, str(own._base_url), client.words)
-    format, is_known = endpoint(options.method, template, client.endpoints)
+    template, ids, above = template_of(url, str(own._base_url), words)
+    format, is_known = endpoint(options.method, template, endpoints)
     whole = above + template if is_absolute(url) else endpoint_of(own, template, options.json_data, above)
     body: dict[str, Any] | None = options.json_data
     if not isinstance(body, dict):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from functools import cache
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from otel_llm.exchange import Server
 from otel_llm.provider import DEFAULT_PORTS, base_url_of, provider_of
+from otel_llm.wire import Format
 from otel_llm.wire.fields import field, text
 from otel_llm.wire.openai_paths import ID
+from otel_llm_openai.family import CLIENTS, Client
 from otel_llm_semconv.providers import Provider
 
 _PROVIDERS: dict[object, str] = {"bedrock": Provider.AWS_BEDROCK, "vertex": Provider.GCP_VERTEX_AI}
@@ -26,18 +28,20 @@ _CLASSES = {
 }
 """Providers by the class of a client of theirs: two of `openai`, and the bases of those of `anthropic`."""
 _MOST = 1024
-_known: dict[int, tuple[Any, type, tuple[Server, str | None]]] = {}
-"""Servers and base paths by the identity of the URL object, which is kept so that the identity stays its own."""
+_Found: TypeAlias = tuple[Server, str | None, Mapping[str, tuple[Format, str]], Mapping[str, Format]]
+_known: dict[int, tuple[Any, type, _Found]] = {}
+"""What was found by the identity of the URL object, which is kept so that the identity stays its own."""
 
 
-def server_of(client: Any, default: str = Provider.OPENAI) -> tuple[Server, str | None]:
-    """Return whom the client talks to, by its class and its base URL, and the path of that.
+def server_of(client: Any, kind: Client = CLIENTS["openai"]) -> _Found:
+    """Return whom the client talks to, by its class and its base URL, the path of that, and what is spoken there.
 
-    The path is None where the client does not ask for what stands below it: see `endpoint_of`.
+    The path is None where the client does not ask for what stands below it: see `endpoint_of`. What is spoken are the
+    two fields of `Spoken`.
 
     Args:
         client: a client of `openai` or of one of its kin.
-        default: the provider where neither tells it.
+        kind: which of these.
     """
     url = client._base_url
     known = _known.get(id(url))
@@ -45,8 +49,10 @@ def server_of(client: Any, default: str = Provider.OPENAI) -> tuple[Server, str 
         return known[2]
     host, port = url.host or None, url.port or DEFAULT_PORTS.get(url.scheme)
     above = _path(url)
-    server = Server(_provider(client, host, port, default), host, port, base_url_of(url.scheme, host, port, above))
-    found = server, above if _rewriting(client.__class__) is None else None
+    provider = _provider(client, host, port, kind.provider)
+    server = Server(provider, host, port, base_url_of(url.scheme, host, port, above))
+    spoken = kind.kin.get(provider, kind.spoken)
+    found = server, above if _rewriting(client.__class__) is None else None, spoken.usual, spoken.endpoints
     if len(_known) >= _MOST:
         _known.clear()
     _known[id(url)] = (url, type(client), found)

@@ -1,7 +1,7 @@
 """Which page shows what.
 
     /metrics             the canonical families, and those of the dialects that `instrument()` was asked for or that are
-                         in the registry it shows
+                         in the registry it shows, or in the default one if it shows none
     /metrics/genai       the canonical families
     /metrics/<dialect>   the families of a dialect that comes with us, or of one that `instrument()` was given
 
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from prometheus_client import CollectorRegistry, Metric
+from prometheus_client import REGISTRY, CollectorRegistry, Metric
 
 from otel_llm import sdk, serving
 from otel_llm.config import Settings
@@ -182,9 +182,11 @@ def _asked() -> tuple[Dialect, ...]:
 
 
 def _beside() -> tuple[Dialect, ...]:
-    """Return the dialects of the main page: those in the registry that it shows, and those that were asked for."""
-    registry = _registry()
-    there = [] if registry is None else dialects_in(registry)
+    """Return the dialects of the main page: those in the registry that it shows, and those that were asked for.
+
+    Where it shows none, those in the default one: a drop-in module is there without `instrument()`, too.
+    """
+    there = dialects_in(_registry() or REGISTRY)
     return tuple({dialect.name: dialect for dialect in (*there, *_asked())}.values())
 
 

@@ -112,7 +112,10 @@ class Observed(Family):
         self._instrument = create(metric.name, [self._observe], metric.unit, metric.description)
 
     def observations(self) -> Observations:
-        """Return what is there to observe now, each series in its place among the others, once it has been there."""
+        """Return what is there to observe now, each series in its place among the others, once it has been there.
+
+        No total is more than OTLP can carry: one that is would keep all other metrics from being exported, too.
+        """
         totals: dict[int, Value] = {}
         for key, value in self._read():
             attributes = self.attributes(key)
@@ -123,7 +126,7 @@ class Observed(Family):
                 totals[one] = value
                 self._seen.setdefault(one, attributes)
         seen = [(attributes, totals[one]) for one, attributes in self._seen.items() if one in totals]
-        return Observations([attributes for attributes, _ in seen], [value for _, value in seen])
+        return Observations([attributes for attributes, _ in seen], [min(value, LARGEST) for _, value in seen])
 
     def _observe(self, options: CallbackOptions) -> Iterable[Observation]:
         found = self.observations()
@@ -342,7 +345,7 @@ def _tokens(ledger: Ledger) -> Iterator[tuple[Key, Value]]:
 def _told(name: str, attributes: tuple[str, ...], ledger: Ledger) -> Iterator[tuple[Key, Value]]:
     """Read what was told by hand; all of it are whole numbers."""
     for key, value in ledger.measures.points(name, attributes):
-        yield key, min(int(value), LARGEST)
+        yield key, int(value)
 
 
 def _folded(ledger: Ledger) -> Iterator[tuple[Key, Value]]:

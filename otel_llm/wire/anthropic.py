@@ -12,7 +12,7 @@ from typing import Any
 from otel_llm.call import Call
 from otel_llm.wire import anthropic_content as content
 from otel_llm.wire.failure import read_error
-from otel_llm.wire.fields import count, field, fields, integer, strings, text
+from otel_llm.wire.fields import count, field, fields, integer, strings, text, total
 from otel_llm.wire.format import Format
 from otel_llm.wire.images import has_image
 from otel_llm.wire.openai_endpoints import AGENT_MADE
@@ -93,7 +93,7 @@ class _Usage:
             if tokens is not None:
                 setattr(self, name, tokens)
         if self.uncached is not None:
-            call.input_tokens = self.uncached + (self.written or 0) + (self.read or 0)
+            call.input_tokens = total(self.uncached, self.written, self.read)
         call.cache_write_tokens, call.cache_read_tokens = self.written, self.read
         tier = text(own.get("service_tier"))
         if tier:

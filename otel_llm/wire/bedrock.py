@@ -18,7 +18,7 @@ from typing import Any
 from otel_llm.call import Call
 from otel_llm.wire import anthropic, openai
 from otel_llm.wire import bedrock_content as content
-from otel_llm.wire.fields import count, field, fields, integer, items, number, strings, text
+from otel_llm.wire.fields import count, field, fields, integer, items, number, strings, text, total
 from otel_llm.wire.format import Format
 from otel_llm.wire.headers import told_count
 from otel_llm.wire.images import has_image
@@ -104,7 +104,7 @@ def _read_usage(call: Call, usage: object) -> None:
     written = count(own.get("cacheWriteInputTokenCount")) if written is None else written
     tokens = count(own.get("inputTokens"))
     if tokens is not None:
-        call.input_tokens = tokens + (read or 0) + (written or 0)
+        call.input_tokens = total(tokens, read, written)
     tokens = count(own.get("outputTokens"))
     if tokens is not None:
         call.output_tokens = tokens
@@ -185,7 +185,7 @@ def _read_plain_chunks(call: Call, chunks: Sequence[object]) -> None:
             call.output_tokens = _or(count(own.get(key)), call.output_tokens)
         told = [tokens for result in results if (tokens := count(field(result, "tokenCount"))) is not None]
         if told:
-            call.output_tokens = sum(told)
+            call.output_tokens = total(*told)
         made = [_reason_of(result) for result in results or [chunk]]
         reasons = made if any(made) or len(made) > len(reasons) else reasons
     if call.operation != Operation.EMBEDDINGS:
@@ -258,7 +258,7 @@ def _read_invoked(call: Call, answer: object) -> None:
     written = told_count(call, "x-amzn-bedrock-cache-write-input-token-count")
     tokens = told_count(call, "x-amzn-bedrock-input-token-count")
     if call.input_tokens is None and tokens is not None:
-        call.input_tokens = tokens + (read or 0) + (written or 0)
+        call.input_tokens = total(tokens, read, written)
         call.cache_read_tokens, call.cache_write_tokens = read, written
     if call.output_tokens is None and call.operation != Operation.EMBEDDINGS:
         call.output_tokens = told_count(call, "x-amzn-bedrock-output-token-count")

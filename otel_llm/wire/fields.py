@@ -54,6 +54,14 @@ def count(value: object) -> int | None:
     return value if type(value) is int and 0 <= value <= LARGEST else None
 
 
+def total(*counts: int | None) -> int:
+    """Return what counts come to, at most 2**63 - 1; one that is missing adds nothing."""
+    found = 0
+    for each in counts:
+        found += each or 0
+    return found if found <= LARGEST else LARGEST
+
+
 def integer(value: object) -> int | None:
     """Return the value if it is a whole number of 64 bits, for request parameters."""
     return value if type(value) is int and -LARGEST <= value <= LARGEST else None

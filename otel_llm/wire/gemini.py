@@ -12,7 +12,7 @@ from typing import Any
 from otel_llm.call import Call
 from otel_llm.wire import gemini_content as content
 from otel_llm.wire.failure import read_error
-from otel_llm.wire.fields import count, field, fields, integer, items, number, strings, text
+from otel_llm.wire.fields import count, field, fields, integer, items, number, strings, text, total
 from otel_llm.wire.format import Format
 from otel_llm.wire.images import has_image
 from otel_llm.wire.modalities import CACHED, INPUT, OUTPUT, read_modalities
@@ -108,11 +108,11 @@ def _read_usage(call: Call, usage: object) -> None:
     own = fields(usage)
     prompt = count(own.get("promptTokenCount"))
     if prompt is not None:
-        call.input_tokens = prompt + (count(own.get("toolUsePromptTokenCount")) or 0)
+        call.input_tokens = total(prompt, count(own.get("toolUsePromptTokenCount")))
     thoughts = count(own.get("thoughtsTokenCount"))
     told = count(own.get("candidatesTokenCount"))
     if told is not None or thoughts is not None:
-        call.output_tokens = (told or 0) + (thoughts or 0)
+        call.output_tokens = total(told, thoughts)
     if thoughts is not None:
         call.reasoning_tokens = thoughts
     cached = count(own.get("cachedContentTokenCount"))
@@ -193,7 +193,7 @@ def _read_predicted(call: Call, answer: object) -> None:
     embeddings = [field(each, "embeddings") for each in items(field(answer, "predictions"))]
     tokens = [count(field(field(each, "statistics"), "token_count")) for each in embeddings]
     if any(each is not None for each in tokens):
-        call.input_tokens = sum([each or 0 for each in tokens])
+        call.input_tokens = total(*tokens)
 
 
 GENERATE_CONTENT = Format(

@@ -10,7 +10,7 @@ from typing import Any
 
 from otel_llm.call import Call
 from otel_llm.wire.failure import read_error
-from otel_llm.wire.fields import count, field, fields, integer, items, text
+from otel_llm.wire.fields import count, field, fields, integer, items, text, total
 from otel_llm.wire.format import Format
 from otel_llm.wire.images import any_of
 from otel_llm.wire.messages import text_message
@@ -71,8 +71,8 @@ def _read_all(call: Call, answers: Sequence[object]) -> None:
             if tokens is not None:
                 counts.append(tokens)
         read_timings(call, own.get("timings"))
-    call.input_tokens = sum(evaluated) if evaluated else None
-    call.output_tokens = sum(predicted) if predicted else None
+    call.input_tokens = total(*evaluated) if evaluated else None
+    call.output_tokens = total(*predicted) if predicted else None
     call.finish_reasons = tuple(reasons)
 
 

@@ -138,3 +138,31 @@ CLASS_BY_API_ERROR: Final[Mapping[str, str]] = {
     "throttlingException": ErrorClass.RATE_LIMIT,
 }
 """Class of an error that an answer tells of, by what the API calls it; every other is `ErrorClass.API_ERROR`."""
+
+API_ERRORS: Final = frozenset(
+    {
+        # Anthropic
+        "invalid_request_error",
+        "not_found_error",
+        "overloaded_error",
+        "request_too_large",
+        # OpenAI
+        "context_length_exceeded",
+        "invalid_prompt",
+        "model_not_found",
+        "server_error",
+        # Google
+        "ABORTED",
+        "FAILED_PRECONDITION",
+        "INTERNAL",
+        "INVALID_ARGUMENT",
+        "NOT_FOUND",
+        "UNAVAILABLE",
+        # AWS
+        "internalServerException",
+        "modelStreamErrorException",
+        "serviceUnavailableException",
+        "validationException",
+    }
+)
+"""What APIs call errors of the class `ErrorClass.API_ERROR`, for whoever knows no more of an error than its name."""

@@ -126,23 +126,32 @@ TOKEN_TYPES: Final[Mapping[str, str]] = {
 """Types of tokens that are spelled otherwise in the conventions."""
 
 CLASS_BY_EXCEPTION: Final[Mapping[str, str]] = {
-    # botocore
+    # botocore, and what services of AWS call their errors
+    "AccessDenied": ErrorClass.AUTH,
     "AccessDeniedException": ErrorClass.AUTH,
     "ClientError": ErrorClass.API_ERROR,
-    "ConnectTimeoutError": ErrorClass.TIMEOUT,
     "ConnectionClosedError": ErrorClass.NETWORK,
-    "EndpointConnectionError": ErrorClass.NETWORK,
+    "ExpiredToken": ErrorClass.AUTH,
     "ExpiredTokenException": ErrorClass.AUTH,
+    "InternalFailure": ErrorClass.API_ERROR,
     "InternalServerException": ErrorClass.API_ERROR,
+    "InvalidSignatureException": ErrorClass.AUTH,
+    "LimitExceededException": ErrorClass.RATE_LIMIT,
+    "MissingAuthenticationTokenException": ErrorClass.AUTH,
     "ModelErrorException": ErrorClass.API_ERROR,
     "ModelNotReadyException": ErrorClass.API_ERROR,
+    "ModelStreamErrorException": ErrorClass.API_ERROR,
     "ModelTimeoutException": ErrorClass.TIMEOUT,
     "NoCredentialsError": ErrorClass.AUTH,
-    "ReadTimeoutError": ErrorClass.TIMEOUT,
+    "RequestTimeout": ErrorClass.TIMEOUT,
+    "RequestTimeoutException": ErrorClass.TIMEOUT,
     "ResourceNotFoundException": ErrorClass.API_ERROR,
     "ServiceQuotaExceededException": ErrorClass.RATE_LIMIT,
     "ServiceUnavailableException": ErrorClass.API_ERROR,
+    "ThrottledException": ErrorClass.RATE_LIMIT,
+    "Throttling": ErrorClass.RATE_LIMIT,
     "ThrottlingException": ErrorClass.RATE_LIMIT,
+    "TooManyRequestsException": ErrorClass.RATE_LIMIT,
     "UnrecognizedClientException": ErrorClass.AUTH,
     "ValidationException": ErrorClass.API_ERROR,
     # google.api_core and google.genai
@@ -163,10 +172,7 @@ CLASS_BY_EXCEPTION: Final[Mapping[str, str]] = {
     # aiohttp and requests
     "ClientConnectorError": ErrorClass.NETWORK,
     "ClientOSError": ErrorClass.NETWORK,
-    "ClientResponseError": ErrorClass.API_ERROR,
     "HTTPError": ErrorClass.API_ERROR,
     "ServerDisconnectedError": ErrorClass.NETWORK,
-    "ServerTimeoutError": ErrorClass.TIMEOUT,
-    "Timeout": ErrorClass.TIMEOUT,
 }
 """Class of an exception of a client that otel-llm does not patch, by its name without the module."""

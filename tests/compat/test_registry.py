@@ -206,6 +206,57 @@ def test_our_main_page(asked: tuple[str, ...], caplog: pytest.LogCaptureFixture)
     assert rendered.content_type.startswith("text/plain")
 
 
+@pytest.mark.parametrize("way", ["nothing", "own provider", "own provider, asked"])
+def test_our_main_page_without_a_reader(way: str, caplog: pytest.LogCaptureFixture) -> None:
+    """`/metrics` has each family once where no reader of ours shows a registry, instrumented or not."""
+    drop_in("aegis").track_llm_request("openai", "gpt", "chat", 3, 0.5, 0.7)
+    if way != "nothing":
+        asked = ("aegis",) if "asked" in way else ()
+        otel_llm.instrument(meter_provider=MeterProvider(), serve=False, dialects=asked)
+    environ: dict[str, Any] = {}
+    setup_testing_defaults(environ)
+    environ["PATH_INFO"] = "/metrics"
+
+    def started(status: str, headers: object, *more: object) -> Any:
+        assert "200 OK" == status
+
+    try:
+        with caplog.at_level(logging.WARNING):
+            page = otel_llm.generate_latest().decode()
+            mounted = b"".join(otel_llm.make_wsgi_app()(environ, started))
+        rendered = pages.render("/metrics", "application/openmetrics-text", ())
+    finally:
+        otel_llm.uninstrument()
+
+    assert [] == caplog.records
+    assert page == mounted.decode()
+    names = [line.split()[2] for line in page.splitlines() if line.startswith("# TYPE")]
+    assert sorted(set(names)) == sorted(names)
+    assert {"llm_cost_usd", "llm_cost_usd_total", "gen_ai_client_operation_duration_seconds"} <= set(names)
+    assert "tinyllm_requests_total" not in names
+    assert 0.5 == rows(page)['llm_cost_usd{provider="openai"}']
+    assert rendered is not None
+    assert rendered.content_type.startswith("text/plain")
+
+
+def test_our_main_page_of_another_registry() -> None:
+    """Where a reader has a registry of its own, `/metrics` shows that one, and not what is in the default one."""
+    drop_in("aegis").track_llm_request("openai", "gpt", "chat", 3, 0.5, 0.7)
+    registry = prometheus_client.CollectorRegistry()
+    provider = MeterProvider(metric_readers=[PrometheusReader(registry=registry)])
+    otel_llm.instrument(meter_provider=provider, serve=False)
+    try:
+        without = otel_llm.generate_latest()
+        registry.register(DialectCollector("aegis"))
+        page = otel_llm.generate_latest()
+    finally:
+        otel_llm.uninstrument()
+        provider.shutdown()
+
+    assert b"llm_cost_usd" not in without
+    assert 1 == page.count(b"# TYPE llm_cost_usd counter\n")
+
+
 def test_dialects_that_share_names(caplog: pytest.LogCaptureFixture) -> None:
     """What the application has in its registry wins over a dialect that was asked for, and the log says so once."""
     drop_in("aegis").track_llm_error("openai", "chat", "timeout")

@@ -18,8 +18,8 @@ from otel_llm.bodies import body
 from otel_llm.faults import counts
 from otel_llm.testing import answers, capture
 from otel_llm.testing.server import TRUNCATE, Reply, ScriptedServer, error, sse
-from otel_llm.wire import openai as wire
 from otel_llm_openai import patch
+from otel_llm_openai.family import CLIENTS
 from otel_llm_semconv import attributes as names
 from tests import faults
 from tests.crossing import Got, put_down
@@ -66,7 +66,7 @@ def _accounts(mode: str, each: Callable[[], None]) -> dict[str, Any]:
 
 PLACES = faults.places(
     Place(patch, "server_of"),
-    wire.FORMATS,
+    CLIENTS["openai"].spoken.usual,
     "/chat/completions",
     watch=Place(exchange, "watch"),
     whole_body=Place(body.Body, "answer"),

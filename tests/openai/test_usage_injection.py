@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
+import openai
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.trace import TracerProvider
@@ -199,3 +201,20 @@ def test_a_stream_left_early(server: ScriptedServer) -> None:
 
     assert names.GEN_AI_USAGE_INPUT_TOKENS not in span["attributes"]
     assert ("unset", "closed") == (span["status"], span["attributes"][names.OTEL_LLM_STREAM_OUTCOME])
+
+
+@pytest.mark.parametrize("base_url", ["https://api.groq.com/openai/v1", "https://api.cerebras.ai/v1"])
+def test_kin(base_url: str) -> None:
+    """Servers that have formats of their own are asked like any other, when the client is that of OpenAI."""
+    library: Any = __import__(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
+    asked: list[Any] = []
+
+    def respond(request: Any) -> Any:
+        asked.append(json.loads(request.content))
+        return library.Response(200, text="data: [DONE]\n\n", headers={"content-type": "text/event-stream"})
+
+    http = library.Client(transport=library.MockTransport(respond))
+    with capture(inject_usage=True), openai.OpenAI(base_url=base_url, api_key="test", http_client=http) as own:
+        list(own.chat.completions.create(model="m", messages=ASK, stream=True))
+
+    assert [{"include_usage": True}] == [body["stream_options"] for body in asked]

@@ -10,7 +10,8 @@ import httpx
 import openai
 import pytest
 
-from otel_llm.errors import error_type, failure
+from otel_llm.errors import error_type, failure, failure_told
+from otel_llm.prometheus.foreign.points import failure_of
 
 REQUEST = httpx.Request("POST", "http://localhost/v1")
 
@@ -22,6 +23,8 @@ Aiohttps: Any = type("ClientResponseError", (Exception,), {})
 """As `aiohttp` raises it by ``raise_for_status()``."""
 Googles: Any = type("ClientError", (Exception,), {})
 """As `google.genai` raises it."""
+Botos: Any = type("ThrottlingException", (Exception,), {})
+"""As `botocore` raises it, with what came as a dictionary."""
 Shops: Any = type("ShopError", (Exception,), {})
 """With a code of its own."""
 
@@ -58,6 +61,7 @@ def _made(kind: type[BaseException], **fields: Any) -> BaseException:
         (_made(Aiohttps, status=429), "rate_limit"),
         (_made(Aiohttps, status=200), "api_error"),
         (_made(Googles, code=403, status="PERMISSION_DENIED"), "auth"),
+        (_made(Botos, response={"Error": {"Code": "ThrottlingException"}}), "rate_limit"),
         (_made(Shops, code=70_429), "unknown"),
         (SystemExit(429), "unknown"),
         (ValueError("mine"), "unknown"),
@@ -89,3 +93,37 @@ def test_exceptions(error: BaseException, expected: str) -> None:
 def test_answers(told: str, expected: str) -> None:
     """Where nothing was raised, what the answer told decides; it is the name of the failure as well."""
     assert (told, told, expected) == failure(told, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("timeout", "timeout"),
+        ("rate_limit", "rate_limit"),
+        ("network", "network"),
+        ("auth", "auth"),
+        ("cancelled", "cancelled"),
+        ("api_error", "api_error"),
+        ("budget_exceeded", "budget_exceeded"),
+        ("429", "rate_limit"),
+        ("503", "api_error"),
+        ("70429", "unknown"),
+        ("9" * 5000, "unknown"),
+        ("server_error", "api_error"),
+        ("overloaded_error", "api_error"),
+        ("insufficient_quota", "rate_limit"),
+        ("RESOURCE_EXHAUSTED", "rate_limit"),
+        ("openai.APITimeoutError", "timeout"),
+        ("socket.timeout", "timeout"),
+        ("ThrottlingException", "rate_limit"),
+        ("TooManyRequestsException", "rate_limit"),
+        ("google.api_core.exceptions.DeadlineExceeded", "timeout"),
+        ("_OTHER", "unknown"),
+        ("out of memory", "unknown"),
+        ("", "unknown"),
+    ],
+    ids=lambda value: value[:40],
+)
+def test_names(name: str, expected: str) -> None:
+    """A name has the same class whoever tells it: the application by hand, or another instrumentation."""
+    assert expected == failure_told(name).error_class == failure_of(name).error_class

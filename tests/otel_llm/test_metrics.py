@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 
 import otel_llm
 from otel_llm import runtime
@@ -127,6 +128,27 @@ def test_what_was_not_sent_is_absent(server: ScriptedServer, semconv: str) -> No
 
         assert [] == [point for point in seen.metrics if "token" in point["name"] and "ratelimit" not in point["name"]]
         assert [] == [name for name in seen.spans[0]["attributes"] if "usage" in name]
+
+
+@pytest.mark.parametrize("semconv", ["released", "latest"])
+def test_totals_that_otlp_cannot_carry(server: ScriptedServer, semconv: str) -> None:
+    """However large the sums of what servers tell get, every metric can be exported, the others with it."""
+    most = 2**63 - 1
+    details = {"cached_tokens": most, "cache_write_tokens": most}
+    usage = {"prompt_tokens": most, "completion_tokens": most, "prompt_tokens_details": details}
+    usage["completion_tokens_details"] = {"reasoning_tokens": most}
+    with capture(semconv=semconv) as seen:
+        for _ in range(3):
+            server.script(Reply(json={"object": "chat.completion", "model": "gpt-5", "choices": [], "usage": usage}))
+            client(server).chat.completions.create(model="gpt-5", messages=ASK)
+        data = seen._reader.get_metrics_data()
+        assert data is not None
+        scopes = encode_metrics(data).resource_metrics[0].scope_metrics
+
+    sent = [metric for scope in scopes for metric in scope.metrics]
+    sums = [metric for metric in sent if metric.HasField("sum") and "tokens" in metric.name]
+    assert sums
+    assert {most} == {point.as_int for metric in sums for point in metric.sum.data_points}
 
 
 def test_exemplars(server: ScriptedServer, seen: Seen) -> None:

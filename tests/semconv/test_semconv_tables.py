@@ -6,7 +6,7 @@ import ollama
 import openai
 import pytest
 
-from otel_llm_semconv import errors, providers
+from otel_llm_semconv import errors, others, providers
 from otel_llm_semconv.providers import HOST_RULES, Provider
 
 
@@ -84,6 +84,15 @@ def test_client_exceptions_have_a_class() -> None:
     assert raised_by_clients() - errors.CLASS_BY_EXCEPTION.keys() == set()
     declared = set(constants(errors.ErrorClass))
     assert {*errors.CLASS_BY_EXCEPTION.values(), *errors.CLASS_BY_STATUS.values()} <= declared
+
+
+def test_an_error_has_one_class() -> None:
+    """No name of an error is in two tables, which could disagree, and each class is a declared one."""
+    tables = [errors.CLASS_BY_EXCEPTION, errors.CLASS_BY_API_ERROR, errors.API_ERRORS, others.CLASS_BY_EXCEPTION]
+    every = [name for table in tables for name in table]
+    assert sorted(set(every)) == sorted(every)
+    classes = {*errors.CLASS_BY_API_ERROR.values(), *others.CLASS_BY_EXCEPTION.values()}
+    assert classes <= set(constants(errors.ErrorClass))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from otel_llm.wire import bedrock, cohere, gemini, llama_cpp, openai, tgi
+from otel_llm.call import Call
+from otel_llm.wire import anthropic, bedrock, cohere, gemini, llama_cpp, openai, tgi
+from otel_llm.wire.format import Format
 from otel_llm_semconv import attributes as names
 from tests.wire.calls import PLAIN, STREAMED
 from tests.wire.reading import asked, read
@@ -287,6 +289,39 @@ def test_odd_answers(api: str, odd: Any) -> None:
         read(recorded._replace(wire=frames([{"chunk": odd}, {"metadata": odd}]), type=FRAMES), content=True)
     for key in recorded.request:
         asked(recorded._replace(request={**recorded.request, key: odd}), content=True)
+
+
+MOST = 2**63 - 1
+SUMS: list[tuple[Format, Any]] = [
+    (anthropic.MESSAGES, {"usage": {"input_tokens": MOST, "cache_read_input_tokens": MOST, "output_tokens": MOST}}),
+    (
+        bedrock.CONVERSE,
+        {"usage": {"inputTokens": MOST, "cacheReadInputTokens": MOST, "outputTokens": MOST}},
+    ),
+    (bedrock.INVOKE, {"inputTextTokenCount": MOST, "results": [{"tokenCount": MOST}, {"tokenCount": MOST}]}),
+    (
+        gemini.GENERATE_CONTENT,
+        {
+            "usageMetadata": {
+                "promptTokenCount": MOST,
+                "toolUsePromptTokenCount": MOST,
+                "candidatesTokenCount": MOST,
+                "thoughtsTokenCount": MOST,
+            }
+        },
+    ),
+    (llama_cpp.COMPLETION, [{"tokens_evaluated": MOST, "tokens_predicted": MOST}] * 2),
+]
+
+
+@pytest.mark.parametrize(("format", "answer"), SUMS)
+def test_sums_that_otlp_cannot_carry(format: Format, answer: Any) -> None:
+    """Where the tokens of one call are the sum of what its answer tells, they are held to what OTLP can carry."""
+    call = Call()
+    call.operation = format.operation
+    format.read_answer(call, answer)
+
+    assert (MOST, MOST) == (call.input_tokens, call.output_tokens)
 
 
 def test_zeros_before_the_count() -> None:

@@ -10,11 +10,10 @@ from opentelemetry.sdk.metrics import Counter, Histogram
 from opentelemetry.sdk.metrics.view import DropAggregation
 from opentelemetry.util.types import AttributeValue
 
-from otel_llm.errors import Failure
+from otel_llm.errors import Failure, class_of_name
 from otel_llm.wire.fields import clean
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv import metrics, others
-from otel_llm_semconv.errors import CLASS_BY_API_ERROR, CLASS_BY_EXCEPTION, CLASS_BY_STATUS, ErrorClass
 from otel_llm_semconv.providers import OPENAI_FLAVOURED, Provider
 from otel_llm_semconv.values import Operation, TokenType
 
@@ -197,13 +196,4 @@ def _canonical(provider: str) -> str:
 @lru_cache(1024)
 def failure_of(error_type: str) -> Failure:
     """Return how a call failed of which ``error.type`` is all that is known."""
-    name = error_type.rpartition(".")[2]
-    if error_type.isdecimal():
-        error_class = CLASS_BY_STATUS.get(int(error_type), ErrorClass.API_ERROR)
-    else:
-        error_class = (
-            CLASS_BY_EXCEPTION.get(name)
-            or others.CLASS_BY_EXCEPTION.get(name)
-            or CLASS_BY_API_ERROR.get(error_type, ErrorClass.UNKNOWN)
-        )
-    return Failure(error_type, name, error_class)
+    return Failure(error_type, error_type.rpartition(".")[2], class_of_name(error_type))
