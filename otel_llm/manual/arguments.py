@@ -6,8 +6,14 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 from numbers import Real
+from typing import Any, cast
+
+from opentelemetry.util.types import AttributeValue
 
 from otel_llm.wire.fields import LARGEST, clean
+
+_SCALARS = (bool, str, int, float)
+_ATTRIBUTES = "str to str, bool, int, float, or a sequence of one of these"
 
 
 def text(function: str, argument: str, value: str, *, empty: bool = False) -> str:
@@ -128,6 +134,47 @@ def one_of(function: str, argument: str, value: str, accepted: Mapping[str, int]
         words = ", ".join([repr(word) for word in accepted])
         raise ValueError(f"otel_llm.{function}: {argument} must be one of {words}, not {str.__str__(value)!r}")
     return known
+
+
+def items(function: str, argument: str, value: Mapping[str, AttributeValue]) -> list[tuple[str, AttributeValue]]:
+    """Return the items of a mapping of span attributes, each to be checked by `attribute`.
+
+    Raises:
+        TypeError: it is no mapping.
+    """
+    if not isinstance(value, Mapping):
+        raise TypeError(f"otel_llm.{function}: {argument} must be a dict of {_ATTRIBUTES}, not {type(value).__name__}")
+    return list(value.items())
+
+
+def attribute(function: str, argument: str, name: str, value: AttributeValue) -> AttributeValue:
+    """Return the value of a span attribute as OTLP can carry it.
+
+    Raises:
+        TypeError: the name is no string, or the value of none of the types that attributes have.
+        ValueError: the name is empty, or an integer has more than 64 bits.
+    """
+    if not isinstance(name, str):
+        kind = type(name).__name__
+        raise TypeError(
+            f"otel_llm.{function}: {argument} must be a dict of {_ATTRIBUTES}, not have a name of type {kind}"
+        )
+    if not name:
+        raise ValueError(f"otel_llm.{function}: {argument} must have names that are not empty")
+    several = isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray, memoryview))
+    values: tuple[Any, ...] = tuple(cast("Sequence[Any]", value)) if several else (value,)
+    kinds = {next((kind for kind in _SCALARS if isinstance(each, kind)), None) for each in values}
+    if None in kinds or len(kinds) > 1:
+        of = ", ".join(dict.fromkeys([type(each).__name__ for each in values]))
+        what = f"{type(value).__name__} of {of}" if several else of
+        raise TypeError(f"otel_llm.{function}: {argument} must be a dict of {_ATTRIBUTES}; {name!r:.100} is {what}")
+    if int in kinds and not all(-LARGEST - 1 <= each <= LARGEST for each in values):
+        raise ValueError(
+            f"otel_llm.{function}: {argument} must have integers of 64 bits; {name!r:.100} has a larger one"
+        )
+    if str in kinds:
+        values = tuple([text(function, argument, each, empty=True) for each in values])
+    return values if several else values[0]
 
 
 def error_of(

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from threading import RLock
+from time import perf_counter
 from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
 from opentelemetry.context import Context
 
+from otel_llm import runtime
 from otel_llm.block import Block
 from otel_llm.call import Call
-from otel_llm.context import BLOCK_KEY, LABELS_KEY, Labels
+from otel_llm.context import ATTRIBUTES_KEY, BLOCK_KEY, LABELS_KEY, Labels, current_context
 from otel_llm.manual import arguments, telling
 from otel_llm.provider import DEFAULT_PORTS, provider_of
 from otel_llm.telemetry import Telemetry, forks, suppressed
+from otel_llm.wire.fields import total
 from otel_llm_semconv import attributes as names
 from otel_llm_semconv.measures import TOKENS
 from otel_llm_semconv.values import INFERENCE_OPERATIONS, Operation
@@ -37,22 +40,23 @@ class Inference(Block):
     function = _FUNCTION
     call: Call
     """What is recorded; there once the block is entered."""
+    _telemetry: Telemetry | None = None
+    _alone = True
+    """Whether no call of an instrumented client was made inside."""
+    _is_ours = False
+    """Whether a call was made inside that we see ourselves."""
 
     def __init__(self, facts: Mapping[str, Any], labels: Mapping[str, str]) -> None:
         self._facts = facts
         """What the call is of, by the fields that say it."""
         self._labels = labels
-        self._telemetry: Telemetry | None = None
         self._told: dict[str, int] = {}
         self._lock = RLock()
-        self._alone = True
-        """Whether no call of an instrumented client was made inside."""
-        self._is_ours = False
-        """Whether a call was made inside that we see ourselves."""
 
     def __enter__(self) -> Call:  # type: ignore[override]
         """Begin, and return the call; what is written onto it is recorded with it."""
-        Block.__enter__(self)
+        self._open()
+        self._token = current_context.set(self.context)
         return self.call
 
     async def __aenter__(self) -> Call:  # type: ignore[override]
@@ -66,8 +70,9 @@ class Inference(Block):
         if self._labels:
             outer: Any = context.get(LABELS_KEY) or {}
             context = Context({**context, LABELS_KEY: Labels(outer, self._labels)})
-        telemetry = telling.listener(_FUNCTION)
+        telemetry = runtime.telemetry() or telling.listener(_FUNCTION)
         if telemetry is None or (context and suppressed(context)) or (telemetry.asleep and not telemetry.wakes()):
+            call.started_at = perf_counter()
             return Context({**context, BLOCK_KEY: self})
         around: Any = context.get(BLOCK_KEY)
         if around is not None:
@@ -122,43 +127,67 @@ class Inference(Block):
         return self._inside and self._forks == forks()
 
     def leave(self, error: BaseException | None) -> None:
-        """End the call, and count it if it was alone."""
-        telemetry, call = self._telemetry, self.call
-        if telemetry is None:
-            return
-        with self._lock:
-            alone = self._alone
-        if call.dropped:
-            if alone:
-                telemetry.ledger.leave(call)
-        elif alone:
-            try:
-                self._tidy(call)
+        """End the call, and count it if it was alone; what was written onto it is checked in any case."""
+        call = self.call
+        call.ended_at = self.ended_at
+        telemetry = self._telemetry
+        try:
+            self._tidy(call)
+            if telemetry is not None:
                 telemetry.spans.own_up(call)
-            finally:
-                telemetry.end(call, error, self.ended_at)
-        else:
-            call.ended_at = self.ended_at
-            telemetry.spans.end_around(call, error)
-        call.context = None
+        finally:
+            if telemetry is not None:
+                with self._lock:
+                    alone = self._alone
+                if call.dropped:
+                    if alone:
+                        telemetry.ledger.leave(call)
+                elif alone:
+                    telemetry.end(call, error, self.ended_at)
+                else:
+                    telemetry.spans.end_around(call, error)
+                call.context = None
 
     def _tidy(self, call: Call) -> None:
         """Have what the application wrote onto the call be what it should be, and add what it told of tokens."""
         fields = call.__dict__
         fields.update(self._facts)
-        for name, check in _CHECKS.items():
-            given = fields.pop(name, None)
-            if given is not None:
+        for name in _CHECKS:
+            if name in fields:
+                given = fields.pop(name)
+                if given is None:
+                    continue
                 try:
-                    fields[name] = check(_FUNCTION, name, given)
+                    fields[name] = _CHECKS[name](_FUNCTION, name, given)
                 except (TypeError, ValueError) as wrong:
                     self.wrong = wrong
-        for name, tokens in self._told.items():
-            fields[name] = tokens + (fields.get(name) or 0)
-        if not isinstance(call.attributes, dict):
-            call.attributes = {}
+        if self._told:
+            for name, tokens in self._told.items():
+                fields[name] = total(tokens, fields.get(name))
+        # A dict of the application's own is not to be filled with what else the span says.
+        attributes: Any = fields.get("attributes")
+        call.attributes = {}
+        if type(attributes) is not dict or attributes:
+            self._tidy_attributes(call, attributes)
         if call.first_chunk_at is not None:
             self._tidy_first_chunk(call)
+
+    def _tidy_attributes(self, call: Call, given: Any) -> None:
+        if given is None:
+            return
+        # What `otel_llm.attributes` says of the call was not written onto it.
+        said: Any = self.context.get(ATTRIBUTES_KEY) or {}
+        try:
+            items = arguments.items(_FUNCTION, "attributes", given)
+        except TypeError as wrong:
+            self.wrong = wrong
+            return
+        for name, value in items:
+            try:
+                is_said = name in said and said[name] is value
+                call.attributes[name] = value if is_said else arguments.attribute(_FUNCTION, "attributes", name, value)
+            except (TypeError, ValueError) as wrong:
+                self.wrong = wrong
 
     def _tidy_first_chunk(self, call: Call) -> None:
         try:
@@ -237,11 +266,10 @@ def track_inference(
 
     Source: GenAI semantic conventions, "Inference"; `track_inference` of seed 000.
     """
-    given = model, operation, provider, base_url, endpoint
     try:
-        facts = _facts_of(*given)
+        facts = _facts_of(model, operation, provider, base_url, endpoint)
     except TypeError:  # it may be that one is nothing to remember results by
-        facts = _facts_of.__wrapped__(*given)
+        facts = _facts_of.__wrapped__(model, operation, provider, base_url, endpoint)
     if labels:
         labels = {name: arguments.text(_FUNCTION, name, value, empty=True) for name, value in labels.items()}
     return Inference(facts, labels)

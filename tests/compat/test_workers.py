@@ -78,7 +78,7 @@ show("after 3")
 
 @pytest.mark.skipif(not multiprocess.SUPPORTED, reason="processes share nothing here")
 def test_what_is_newest(tmp_path: Path) -> None:
-    """Of gauges and infos the page has what was told last, whoever told it and whether it is still there, and it alone."""
+    """Of gauges and infos the page has what was told last, and it alone, be it of a worker that is gone."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     environ |= {"OTEL_TRACES_EXPORTER": "none", "OTEL_LLM_MULTIPROC_DIR": str(tmp_path / "shared")}
     line = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", TELL]

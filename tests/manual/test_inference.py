@@ -9,14 +9,18 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from types import MappingProxyType
 from typing import Any
 
 import openai
 import pytest
+from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled, suppress_instrumentation
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import NoOpTracerProvider
 
 import otel_llm
 from otel_llm.context import BLOCK_KEY, current_context
@@ -285,6 +289,23 @@ def test_misuse() -> None:
             block.__exit__(None, None, None)
 
 
+ATTRIBUTES = "attributes must be a dict of str to str, bool, int, float, or a sequence of one of these"
+ODD_ATTRIBUTES: list[tuple[object, type[Exception], str]] = [
+    (1, TypeError, f"{ATTRIBUTES}, not int"),
+    ("", TypeError, f"{ATTRIBUTES}, not str"),
+    ([("a", 1)], TypeError, f"{ATTRIBUTES}, not list"),
+    ({1: 2}, TypeError, f"{ATTRIBUTES}, not have a name of type int"),
+    ({"a": object()}, TypeError, f"{ATTRIBUTES}; 'a' is object"),
+    ({"a": None}, TypeError, f"{ATTRIBUTES}; 'a' is NoneType"),
+    ({"a": b"x"}, TypeError, f"{ATTRIBUTES}; 'a' is bytes"),
+    ({"a": {"b": 1}}, TypeError, f"{ATTRIBUTES}; 'a' is dict"),
+    ({"a": ["x", 1]}, TypeError, f"{ATTRIBUTES}; 'a' is list of str, int"),
+    ({"a": (True, 1)}, TypeError, f"{ATTRIBUTES}; 'a' is tuple of bool, int"),
+    ({"": 1}, ValueError, "attributes must have names that are not empty"),
+    ({"a": [1, 2**63]}, ValueError, "attributes must have integers of 64 bits; 'a' has a larger one"),
+]
+
+
 @pytest.mark.parametrize(
     ("field", "value", "error", "message"),
     [
@@ -296,6 +317,7 @@ def test_misuse() -> None:
         ("finish_reasons", "stop", TypeError, "finish_reasons must be a list of strings, not 'stop'"),
         ("first_chunk_at", 1.0, ValueError, r"first_chunk_at must be a time.perf_counter\(\) inside the block"),
         ("first_chunk_at", "now", TypeError, "first_chunk_at must be a number of seconds from 0 up, not str"),
+        *[("attributes", wrong, error, message) for wrong, error, message in ODD_ATTRIBUTES],
     ],
 )
 def test_odd_fields(seen: Seen, field: str, value: object, error: type[Exception], message: str) -> None:
@@ -318,6 +340,89 @@ def test_odd_fields(seen: Seen, field: str, value: object, error: type[Exception
     assert ("unset", 3) == (span["status"], span["attributes"][names.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS])
     known = {names.GEN_AI_OPERATION_NAME, names.GEN_AI_PROVIDER_NAME, names.GEN_AI_REQUEST_MODEL}
     assert {*known, names.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS} == span["attributes"].keys()
+
+
+@pytest.mark.parametrize(
+    "where", ["before", "disabled", "suppressed", "asleep", "around a call", "around a block", "dropped"]
+)
+def test_odd_fields_everywhere(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """What cannot be meant is an error whoever listens, and whatever is inside; what is raised inside goes first."""
+
+    def work(field: str, value: object, *raised: Exception) -> None:
+        with otel_llm.track_inference("mine") as call:
+            call.output_tokens = 3
+            setattr(call, field, value)
+            if where == "around a call":
+                client(server).chat.completions.create(model="gpt-5", messages=ASK)
+            elif where == "around a block":
+                with otel_llm.track_inference("inner"):
+                    pass
+            elif where == "dropped":
+                call.drop()
+            for each in raised:
+                raise each
+
+    with ExitStack() as stack:
+        if where == "disabled":
+            monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+        if where == "asleep":
+            nobody: Any = {"tracer_provider": NoOpTracerProvider(), "meter_provider": NoOpMeterProvider()}
+            stack.enter_context(otel_llm.instrument(**nobody, serve=False))
+        elif where == "disabled":
+            stack.enter_context(otel_llm.instrument(serve=False))
+        elif where != "before":
+            stack.enter_context(capture())
+        if where == "suppressed":
+            stack.enter_context(suppress_instrumentation())
+        for field, value, error in (
+            ("input_tokens", -1, ValueError),
+            ("input_tokens", "3", TypeError),
+            ("response_model", "", ValueError),
+            ("finish_reasons", 1, TypeError),
+            ("first_chunk_at", 1e-9, ValueError),
+            ("attributes", 1, TypeError),
+        ):
+            with pytest.raises(error, match=f"otel_llm.track_inference: {field} must be "):
+                work(field, value)
+            own = KeyError()
+            with pytest.raises(KeyError) as raised:
+                work(field, value, own)
+            assert (own, None, None) == (raised.value, own.__context__, own.__cause__)
+        work("input_tokens", 1)
+
+
+def test_attributes(seen: Seen) -> None:
+    """What is written of attributes is on the span, each value as it is; no dict of the application's is changed."""
+    told = {"a": "x", "b": True, "c": 2**63 - 1, "d": 0.5, "e": ["x", "y"], "f": (1, 2), "g": [], "h": "\ud800"}
+    mine, empty = MappingProxyType(told), dict[str, Any]()
+    with otel_llm.track_inference("llama") as call:
+        call.attributes = mine  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
+        call.input_tokens = 3
+    with otel_llm.track_inference("llama") as call:
+        call.attributes = empty
+        call.input_tokens = 3
+
+    known: dict[str, Any] = {names.GEN_AI_OPERATION_NAME: "chat", names.GEN_AI_PROVIDER_NAME: "unknown"}
+    known |= {names.GEN_AI_REQUEST_MODEL: "llama", names.GEN_AI_USAGE_INPUT_TOKENS: 3}
+    first, second = [span["attributes"] for span in seen.spans]
+    assert {**known, **told, "e": ("x", "y"), "g": (), "h": "?"} == first
+    assert (known, {}) == (second, empty)
+
+
+def test_attributes_of_the_context(seen: Seen) -> None:
+    """What `otel_llm.attributes` says is no mistake of the block's, and a wrong attribute takes no other along."""
+    with otel_llm.attributes({"a": {"b": 1}, "c": "x"}), otel_llm.track_inference("llama"):
+        pass
+    with (
+        pytest.raises(TypeError, match="'wrong' is object"),
+        otel_llm.attributes({"c": "x"}),
+        otel_llm.track_inference("llama") as call,
+    ):
+        call.attributes.update({"wrong": object(), "right": 1})  # type: ignore[dict-item]  # pyright: ignore
+
+    first, second = [span["attributes"] for span in seen.spans]
+    assert ({"b": 1}, "x") == (first["a"], first["c"])
+    assert ("x", 1, None) == (second["c"], second["right"], second.get("wrong"))
 
 
 def test_what_is_no_call_any_more(seen: Seen) -> None:
@@ -453,3 +558,17 @@ def test_many_threads(seen: Seen) -> None:
     assert ['tinyllm_tokens_input_total{graph="unknown",model="llama"} 200.0'] == line(
         "tinyllm", "tinyllm_tokens_input_total{"
     )
+
+
+def test_tokens_that_otlp_cannot_carry(seen: Seen) -> None:
+    """What is told of one block is held to what OTLP can carry, so that its span and all metrics can be exported."""
+    with seen.tracer_provider.get_tracer("t").start_as_current_span("outer"), otel_llm.track_inference("m") as call:
+        call.input_tokens = 2**62
+        for _ in range(2):
+            otel_llm.record_tokens(input_tokens=2**63 - 1)
+
+    assert 2**63 - 1 == call.input_tokens
+    data = seen._reader.get_metrics_data()
+    assert data is not None
+    assert encode_metrics(data).SerializeToString()
+    assert encode_spans(seen._spans.get_finished_spans()).SerializeToString()
