@@ -69,7 +69,9 @@ GROWING = "growing"
 PRESENT = "present"
 """Added up, and gone with the process."""
 NEWEST = "newest"
-"""The newest counts; gone with the process."""
+"""The newest counts, and stays when the process is gone."""
+COMPUTED = "computed"
+"""The newest counts, and is gone with the process that works it out."""
 
 
 class Told(NamedTuple):
@@ -93,7 +95,7 @@ class Told(NamedTuple):
     def plus(self, other: Told) -> Told:
         """Return what the two come to."""
         newest = self if self.at > other.at else other
-        if self.kind == NEWEST:
+        if self.kind in (NEWEST, COMPUTED):
             return newest
         counts = self.counts
         if counts is not None and other.counts is not None and len(counts) == len(other.counts):

@@ -20,7 +20,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from otel_llm import config, faults, serving
 from otel_llm.prometheus.dialects.grammar import FamilySpec
 from otel_llm.prometheus.families import spelled
-from otel_llm.state import GROWING, NEWEST, OVERFLOW_VALUE, PRESENT, Told
+from otel_llm.state import COMPUTED, GROWING, NEWEST, OVERFLOW_VALUE, PRESENT, Told
 from otel_llm_semconv import environment as variables
 
 logger = logging.getLogger("otel_llm")
@@ -191,14 +191,14 @@ class _Metric(_Capped, MetricWrapperBase):
     def rows(self) -> Iterator[tuple[Values, Told]]:
         """Yield what was told, by label values; without labels, nothing before something was told."""
         if not self._labelnames:
-            told = self._told()
+            told = self._told(self.kind)
             if told.at:
                 yield (), told
             return
         with lock:
             metrics: list[tuple[Values, _Metric]] = list(self._metrics.items())
         for values, metric in metrics:
-            yield values, metric._told()._replace(kind=self.kind)
+            yield values, metric._told(self.kind)
 
     def size(self) -> int:
         """Return how many label sets there are."""
@@ -226,9 +226,11 @@ class _Metric(_Capped, MetricWrapperBase):
             for metric in self._metrics.values() if self._labelnames else [self]:
                 metric._value.leave_to_parent(in_flight=self.in_flight)
 
-    def _told(self) -> Told:
+    def _told(self, kind: str) -> Told:
         value: Value = self._value
-        return Told(value.get(), None, value.at, self.kind, inherited=value.inherited)
+        if kind == NEWEST and isinstance(value, _Computed):
+            kind = COMPUTED
+        return Told(value.get(), None, value.at, kind, inherited=value.inherited)
 
 
 class Counter(_Metric, client.Counter):
@@ -266,9 +268,9 @@ class Histogram(_Metric, client.Histogram):
         with lock:
             super().observe(amount, exemplar)
 
-    def _told(self) -> Told:
+    def _told(self, kind: str) -> Told:
         with lock:
-            return Told(self._sum.get(), [int(bucket.get()) for bucket in self._buckets], self._sum.at, self.kind)
+            return Told(self._sum.get(), [int(bucket.get()) for bucket in self._buckets], self._sum.at, kind)
 
 
 class Info(_Capped):

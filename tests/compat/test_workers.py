@@ -54,11 +54,12 @@ def tell(number):
     )
     aegis.update_budget_metrics("openai", number, 100)
     otel_llm.set_memory_usage("m", number)
+    otel_llm.family("llm_backend_budget_usd").labels("b", "current").set_function(lambda: number)
 
 
 def show(when):
-    pages = b"".join(map(otel_llm.generate_latest, ("local_llm", "aegis", "ollama_exporter"))).decode()
-    shown = ("llm_model_info{", "monthly_", "llm_memory_usage")
+    pages = b"".join(map(otel_llm.generate_latest, ("local_llm", "aegis", "llmbackend", "ollama_exporter"))).decode()
+    shown = ("llm_model_info{", "monthly_", "llm_memory_usage", "llm_backend_budget_usd{")
     print(when, *sorted(line for line in pages.splitlines() if line.startswith(shown)), sep="\\n")
 
 
@@ -92,10 +93,18 @@ def test_what_is_newest(tmp_path: Path) -> None:
         monthly_budget_remaining_usd{provider="openai"} 9M.0
         monthly_spend_usd{provider="openai"} N.0
     """
+    # A function is called by the process that has it, and by no other.
+    computed = """
+        llm_backend_budget_usd{backend="b",limit_type="current"} N.0
+    """
     expected = [
         line.strip().replace("N", f"{number}").replace("M", f"{10 - number}")
         for number in (1, 2, 3)
-        for line in [f"after {number}", *told.strip().splitlines()]
+        for line in [
+            f"after {number}",
+            *(computed if number == 3 else "").strip().splitlines(),
+            *told.strip().splitlines(),
+        ]
     ]
     assert expected == done.stdout.splitlines()
 

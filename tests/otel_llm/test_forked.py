@@ -430,10 +430,50 @@ print(*[line.split()[1] for line in page if 'cache_type="answers"' in line])
 """
 
 
-def test_a_page_is_asked_for_while_a_child_is_made_anew(tmp_path: Path) -> None:
-    """A child that is asked for what it has counted before all of its locks are new counts, answers and ends."""
+def _run(program: str, tmp_path: Path) -> str:
+    """Run a program whose processes share what they count, and return what it prints."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     environ |= {"OTEL_TRACES_EXPORTER": "none", environment.OTEL_LLM_MULTIPROC_DIR: str(tmp_path / "shared")}
-    line = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", SLOW]
+    line = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", program]
     done = subprocess.run(line, env=environ, capture_output=True, text=True, timeout=60, check=False)
-    assert (0, "2.0\n", "") == (done.returncode, done.stdout, done.stderr)
+    assert (0, "") == (done.returncode, done.stderr)
+    return done.stdout
+
+
+def test_a_page_is_asked_for_while_a_child_is_made_anew(tmp_path: Path) -> None:
+    """A child that is asked for what it has counted before all of its locks are new counts, answers and ends."""
+    assert "2.0\n" == _run(SLOW, tmp_path)
+
+
+IN_A_CALLBACK = """
+import os
+import signal
+
+import otel_llm
+from opentelemetry import metrics
+
+otel_llm.instrument(serve=False)
+children = []
+
+
+def fork(options):
+    if not children:
+        signal.alarm(20)
+        children.append(os.fork())
+        if not children[0]:
+            otel_llm.record_cache_hit("answers")
+            otel_llm.uninstrument()
+            os._exit(0)
+    return []
+
+
+metrics.get_meter("shop").create_observable_gauge("size", [fork])
+otel_llm.generate_latest()
+assert os.waitpid(children[0], 0)[1] == 0
+print(len(children))
+"""
+
+
+def test_a_fork_in_the_midst_of_a_collection(tmp_path: Path) -> None:
+    """A callback that forks while a page is made hangs neither its process nor the child."""
+    assert "1\n" == _run(IN_A_CALLBACK, tmp_path)

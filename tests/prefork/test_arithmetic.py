@@ -18,7 +18,7 @@ from otel_llm.prometheus.multiprocess.arithmetic import (
     subtract_state,
 )
 from otel_llm.prometheus.multiprocess.snapshot import Families, Snapshot, decode, encode
-from otel_llm.state import NEWEST, PRESENT, Facts, State, Told, Totals
+from otel_llm.state import COMPUTED, NEWEST, PRESENT, Facts, State, Told, Totals
 from otel_llm_semconv.metrics import OTEL_LLM_CLIENT_ACTIVE
 
 BOUNDS = {"duration": (1.0, 2.0), "time_to_first_chunk": (0.5,)}
@@ -167,10 +167,11 @@ def test_series_beyond_the_cap() -> None:
 def test_gone() -> None:
     """What is left of a process that is gone: what it has counted and last values of ours, and no info."""
     last = Family("otel_llm_a", "", "gauge", last=True)
+    prefixed = last._replace(name="shop_otel_llm_a")
     others = [Family("otel_llm_b", "", "gauge"), last._replace(name="b"), Family("i", "", "info")]
-    whole = Families([Family("c", "", "counter"), last, *others], {("otel_llm_a", ""): 5.0})
+    whole = Families([Family("c", "", "counter"), last, prefixed, *others], {("otel_llm_a", ""): 5.0})
     left = Snapshot(EMPTY, whole).remains().families
-    assert ["c", "otel_llm_a"] == [family.name for family in left.families]
+    assert ["c", "otel_llm_a", "shop_otel_llm_a"] == [family.name for family in left.families]
     assert {("otel_llm_a", ""): 5.0} == left.times
 
 
@@ -179,7 +180,7 @@ def test_told_by_who_is_gone() -> None:
     facts = Facts("", "")
     told = {
         "memory_usage": [(facts, Told(7, at=2.0, kind=NEWEST))],
-        "queue_size": [(facts, Told(5, at=2.0, kind=PRESENT))],
+        "queue_size": [(facts, Told(5, at=2.0, kind=PRESENT)), (facts, Told(5, at=2.0, kind=COMPUTED))],
         "cache_hits": [(facts, Told(3, at=2.0))],
     }
     gone = Snapshot(

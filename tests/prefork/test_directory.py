@@ -428,7 +428,16 @@ def test_files_of_others(tmp_path: Path) -> None:
     """In a directory that is given, whatever else is there stays, by whatever name, and is not touched."""
     own = processes.identity(os.getpid())
     assert own is not None
-    others = {"docker.socket", "db.root", "vm.snapshot", "app.port", "9464", "a-b.told", "x.unfinished", "1-a.socket"}
+    others = {
+        "docker.socket",
+        "db.root",
+        "vm.snapshot",
+        "app.port",
+        "9464",
+        "a-b.told",
+        "x.unfinished",
+        "vm-2024.snapshot",
+    }
     for name in others:
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (1, 1))
@@ -440,6 +449,9 @@ def test_files_of_others(tmp_path: Path) -> None:
     directory = Directory(tmp_path, own, own=False)
     directory.join()
     directory.touch()
+    directory.compact(EMPTY, 2000)
+    assert directory.read(own) == (None, [])
+    assert directory.running() == []
     assert others | {"lock", f"{own}.root"} == {path.name for path in tmp_path.iterdir()}
     assert {1.0} == {(tmp_path / name).stat().st_mtime for name in others}
 

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 from otel_llm.prometheus.dialects.grammar import LAST, PRESENT, PROCESS, SEEN, Dialect, FamilySpec
 from otel_llm.prometheus.dialects.labels import SUCCESS, Label, Process, constant, known
 from otel_llm.prometheus.families import INFINITY, Family, Histogram, Series, escaped
-from otel_llm.state import NEWEST, Facts, State, Told, Totals, place, short
+from otel_llm.state import COMPUTED, NEWEST, Facts, State, Told, Totals, place, short
 
 logger = logging.getLogger("otel_llm")
 
@@ -390,7 +390,7 @@ def _with(series: Sequence[Series], told: Sequence[_Row]) -> list[Series]:
     times: dict[str, float] = {}
     for text, value, kind, at in told:
         known = rows.get(text)
-        if known is None or kind == NEWEST:
+        if known is None or kind in (NEWEST, COMPUTED):
             if at >= times.get(text, 0.0):
                 rows[text], times[text] = value, at
         elif isinstance(known, Histogram) and isinstance(value, Histogram):

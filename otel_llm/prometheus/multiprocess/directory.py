@@ -419,8 +419,8 @@ def _inhabited(directory: int) -> bool:
 
 def _names(directory: int, suffix: str = SNAPSHOT) -> list[str]:
     """Return the processes that have a file, by their age."""
-    names = [name.removesuffix(suffix) for name in files.listed(directory) if _suffix(name) == suffix]
-    return sorted([name for name in names if name != _DEAD], key=age)
+    ours = [name for name in files.listed(directory) if _suffix(name) == suffix and _OUR_FILE.fullmatch(name)]
+    return sorted([name.removesuffix(suffix) for name in ours if name != f"{_DEAD}{suffix}"], key=age)
 
 
 def _suffix(name: str) -> str:

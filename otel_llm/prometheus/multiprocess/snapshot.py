@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar, cast
 
 from otel_llm.errors import Failure
 from otel_llm.prometheus.families import NO_EXEMPLARS, Exemplar, Family, Histogram, Series
-from otel_llm.state import GROWING, NEWEST, PRESENT, Facts, State, Told, Totals
+from otel_llm.state import COMPUTED, GROWING, NEWEST, PRESENT, Facts, State, Told, Totals
 
 VERSION = 3
 """Of the format; files of another one are not read."""
@@ -35,15 +35,15 @@ _LIST_OR_NONE: AbstractSet[type] = frozenset({list, _NONE})
 _FACTS = (*[_TEXT] * 2, *[_TEXT_OR_NONE] * 3, _COUNT_OR_NONE, *[_TEXT_OR_NONE] * 2, _BOOL, _LIST, _LIST_OR_NONE, _BOOL)
 _TOTALS = (_COUNT, _NUMBER, _LIST, *[_COUNT_OR_NONE] * 5, *[_NUMBER_OR_NONE] * 2, *[_NUMBER] * 2, _DICT)
 _TOLD = (_NUMBER, _LIST_OR_NONE, _NUMBER, _TEXT, _NUMBER, _NUMBER, _TEXT)
-_TOLD_KINDS = frozenset({GROWING, PRESENT, NEWEST})
+_TOLD_KINDS = frozenset({GROWING, PRESENT, NEWEST, COMPUTED})
 _HISTOGRAM = (_COUNT, _LIST, _NUMBER_OR_NONE, _DICT)
 _EXEMPLAR = (_TEXT, _NUMBER, _NUMBER)
 """Types of the columns of each."""
 _KINDS = frozenset({"counter", "gauge", "histogram", "info", "unknown"})
 _NAME = re.compile(r"[^\s{}\"\\#]+")
 _LABELS = re.compile(r'(?:[^="{},\s]+="(?:[^"\\\n]|\\.)*"(?:,(?!$)|$))*')
-OURS = ("gen_ai_", "otel_llm_", "http_client_")
-"""How names of families begin that are made here."""
+_OURS = re.compile(r"(?:^|_)(?:gen_ai|otel_llm|http_client)_")
+"""Names of families that are made here; a reader may put a prefix before them."""
 Row = tuple[str, str]
 """Name of a family and labels of a series."""
 
@@ -108,17 +108,22 @@ def _left(state: State) -> State:
     """Return what goes on counting of a process that is gone."""
 
     def stays(told: Mapping[str, Sequence[tuple[K, Told]]]) -> dict[str, list[tuple[K, Told]]]:
-        return {name: [row for row in rows if row[1].kind != PRESENT] for name, rows in told.items()}
+        return {name: [row for row in rows if row[1].kind not in (PRESENT, COMPUTED)] for name, rows in told.items()}
 
     return state._replace(
         active=[], measures=stays(state.measures), by_hand=stays(state.by_hand), uncounted=frozenset[str]()
     )
 
 
+def is_ours(name: str) -> bool:
+    """Whether a family is made here, by its name."""
+    return _OURS.search(name) is not None
+
+
 def _stays(family: Family) -> bool:
     """Whether a family goes on counting; of somebody else's gauge one cannot know what it says of a process."""
     if family.kind == "gauge":
-        return family.last and family.name.startswith(OURS)
+        return family.last and is_ours(family.name)
     return family.kind != "info"
 
 

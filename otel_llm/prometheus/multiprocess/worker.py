@@ -14,6 +14,7 @@ from threading import Event, RLock, Thread, get_ident
 from typing import TYPE_CHECKING, TypeVar
 
 from otel_llm import faults
+from otel_llm.prometheus import shortcut
 from otel_llm.prometheus.families import Family, Histogram, Series, parsed, spelled
 from otel_llm.prometheus.multiprocess import processes
 from otel_llm.prometheus.multiprocess.arithmetic import (
@@ -26,12 +27,12 @@ from otel_llm.prometheus.multiprocess.arithmetic import (
 )
 from otel_llm.prometheus.multiprocess.directory import PASSING, SOCKET, Directory, age, tell
 from otel_llm.prometheus.multiprocess.snapshot import (
-    OURS,
     Families,
     Row,
     Snapshot,
     encode_families,
     encode_state,
+    is_ours,
     join,
     plain,
 )
@@ -93,8 +94,8 @@ class Shared:
         self._families = b""
         """The canonical families as they were written last."""
         self._written = b""
-        self._behind = False
-        """Whether calls have come since the canonical families were written in time."""
+        self._state = self._state_then = b""
+        """What dialects show, as it was written last, and as it was when the canonical families were taken last."""
         self._taken_at = self._cost = 0.0
         """When that was, and what it took of a processor, in seconds."""
         self._lock = RLock()
@@ -163,7 +164,9 @@ class Shared:
             state = self.take_state()
             if self.before is not None:
                 state = subtract_state(state, self.before.state)
+            self._state = encode_state(state)
             if families or not self._families:
+                self._state_then = self._state
                 taken = self.take_families()
                 if self.before is not None:
                     taken = subtract_families(taken, self.before.families)
@@ -173,7 +176,7 @@ class Shared:
                 own = Snapshot(state, self._families)
             if self._closed:
                 return own
-            data = join(encode_state(state), self._families)
+            data = join(self._state, self._families)
             if data != self._written or not self.directory.has(self.name):
                 try:
                     self._join()
@@ -184,18 +187,21 @@ class Shared:
 
     def _write_in_time(self, now: float) -> Snapshot:
         """Write what has changed, the canonical families only where they were not written too lately for their cost."""
-        before = self._written
         own = self.write(families=False)
-        self._behind = self._behind or self._written != before
-        if now - self._taken_at >= self._cost / (_SHARE if self._behind else _SHARE_AT_REST):
+        at_rest = self._state == self._state_then
+        if now - self._taken_at >= self._cost / (_SHARE_AT_REST if at_rest else _SHARE):
             self._taken_at, begun = now, time.thread_time()
             own = self.write()
-            self._behind, self._cost = False, time.thread_time() - begun
+            self._cost = time.thread_time() - begun
         return own
 
     def take(self) -> Snapshot:
         """Return what this process has, with what it had from its parent."""
-        return Snapshot(self.take_state(), self.take_families())
+        # What other threads count in the meantime would count twice after a fork: what takes long comes first.
+        families: Families | bytes = self._families or Families([])
+        if shortcut.current() is None:  # else this thread forks in the midst of a collection, and has locks of the SDK
+            families = self.take_families()
+        return Snapshot(self.take_state(), families)
 
     def take_state(self) -> State:
         """Return the half that pages of dialects are made of."""
@@ -215,7 +221,7 @@ class Shared:
             if not isinstance(family, Family):  # a native metric, which is not ours to share
                 continue
             series = plain([_filled(one) if '=""' in one.labels else one for one in family.series])
-            if family.kind == "histogram" and family.name.startswith(OURS):
+            if family.kind == "histogram" and is_ours(family.name):
                 series = [Series(labels, _with_rounded_sum(value)) for labels, value in series]
             families.append(family._replace(series=series, samples=None))
             if family.kind == "gauge" and family.last:
