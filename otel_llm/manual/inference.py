@@ -11,10 +11,9 @@ from urllib.parse import urlsplit
 
 from opentelemetry.context import Context
 
-from otel_llm import runtime
 from otel_llm.block import Block
 from otel_llm.call import Call
-from otel_llm.context import ATTRIBUTES_KEY, BLOCK_KEY, LABELS_KEY, Labels, current_context
+from otel_llm.context import ATTRIBUTES_KEY, BLOCK_KEY, LABELS_KEY, Labels
 from otel_llm.manual import arguments, telling
 from otel_llm.provider import DEFAULT_PORTS, provider_of
 from otel_llm.telemetry import Telemetry, forks, suppressed
@@ -55,8 +54,7 @@ class Inference(Block):
 
     def __enter__(self) -> Call:  # type: ignore[override]
         """Begin, and return the call; what is written onto it is recorded with it."""
-        self._open()
-        self._token = current_context.set(self.context)
+        Block.__enter__(self)
         return self.call
 
     async def __aenter__(self) -> Call:  # type: ignore[override]
@@ -70,7 +68,7 @@ class Inference(Block):
         if self._labels:
             outer: Any = context.get(LABELS_KEY) or {}
             context = Context({**context, LABELS_KEY: Labels(outer, self._labels)})
-        telemetry = runtime.telemetry() or telling.listener(_FUNCTION)
+        telemetry = telling.listener(_FUNCTION)
         if telemetry is None or (context and suppressed(context)) or (telemetry.asleep and not telemetry.wakes()):
             call.started_at = perf_counter()
             return Context({**context, BLOCK_KEY: self})
@@ -266,10 +264,11 @@ def track_inference(
 
     Source: GenAI semantic conventions, "Inference"; `track_inference` of seed 000.
     """
+    given = model, operation, provider, base_url, endpoint
     try:
-        facts = _facts_of(model, operation, provider, base_url, endpoint)
+        facts = _facts_of(*given)
     except TypeError:  # it may be that one is nothing to remember results by
-        facts = _facts_of.__wrapped__(model, operation, provider, base_url, endpoint)
+        facts = _facts_of.__wrapped__(*given)
     if labels:
         labels = {name: arguments.text(_FUNCTION, name, value, empty=True) for name, value in labels.items()}
     return Inference(facts, labels)

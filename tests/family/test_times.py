@@ -11,7 +11,7 @@ from otel_llm.testing import Seen
 from otel_llm.testing.server import Reply, ScriptedServer, sse
 from otel_llm_semconv import attributes as names
 from tests.family.clients import CLIENTS, installed
-from tests.openai.styles import ASK
+from tests.openai.styles import ASK, ask_in
 
 USAGE: dict[str, Any] = {"prompt_tokens": 6, "completion_tokens": 8, "total_tokens": 14}
 TIMES = {"queue_time": 0.5, "prompt_time": 0.125, "completion_time": 0.25, "total_time": 0.375}
@@ -44,15 +44,7 @@ def test_times_and_usage(server: ScriptedServer, seen: Seen, name: str, form: st
     server.script(sse(first, last) if streams else Reply(json=whole))
     asked: Any = {"model": "llama", "messages": ASK}
     with CLIENTS[name].sync(server) as own:
-        if form == "bytes":
-            with own.chat.completions.with_streaming_response.create(**asked, stream=True) as response:
-                b"".join(response.iter_bytes())
-        elif form == "raw":
-            own.chat.completions.with_raw_response.create(**asked)
-        else:
-            answer = own.chat.completions.create(**asked, stream=streams)
-            if streams:
-                list(answer)
+        ask_in(form, own.chat.completions, asked)
 
     (span,) = seen.spans
     expected = {

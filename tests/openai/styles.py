@@ -50,6 +50,17 @@ def has(path: str) -> bool:
     return found is not None
 
 
+def ask_in(form: str, resource: Any, asked: dict[str, Any]) -> Any:
+    """Ask, and read the answer in one form: plain, raw (it is yet to be parsed), stream or bytes."""
+    if form == "bytes":
+        with resource.with_streaming_response.create(**asked, stream=True) as response:
+            return b"".join(response.iter_bytes())
+    if form == "raw":
+        return resource.with_raw_response.create(**asked)
+    answer = resource.create(**asked, stream=form == "stream")
+    return list(answer) if form == "stream" else answer
+
+
 def drain(stream: Any) -> None:
     """Read a stream to its end."""
     for _ in stream:

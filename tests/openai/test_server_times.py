@@ -11,7 +11,7 @@ import pytest
 from otel_llm.testing import Seen
 from otel_llm.testing.server import Reply, ScriptedServer, sse
 from otel_llm_semconv import attributes as names
-from tests.openai.styles import ASK, client
+from tests.openai.styles import ASK, ask_in, client
 
 TIMINGS = {"cache_n": 3, "prompt_n": 6, "prompt_ms": 125.0, "predicted_n": 4, "predicted_ms": 250.0}
 USAGE = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
@@ -36,15 +36,9 @@ def test_llama_cpp(server: ScriptedServer, seen: Seen, api: str, form: str) -> N
     asked: dict[str, Any] = {"model": "tiny"} | ({"messages": ASK} if api == "chat" else {"prompt": "Paris is"})
     with client(server) as own:
         resource: Any = own.chat.completions if api == "chat" else own.completions
-        if form == "bytes":
-            with resource.with_streaming_response.create(**asked, stream=True) as response:
-                b"".join(response.iter_bytes())
-        elif form == "raw":
-            resource.with_raw_response.create(**asked).parse()
-        else:
-            answer = resource.create(**asked, stream=streams)
-            if streams:
-                list(answer)
+        answer = ask_in(form, resource, asked)
+        if form == "raw":
+            answer.parse()
 
     (span,) = seen.spans
     expected = {
@@ -90,17 +84,12 @@ def test_kin(seen: Seen, provider: str, form: str) -> None:
     elsewhere = "http://test/v1" if form == "absolute" else base_url
     with openai.OpenAI(base_url=elsewhere, api_key="test", http_client=http, max_retries=0) as opened:
         own: Any = opened
-        if form == "bytes":
-            with own.chat.completions.with_streaming_response.create(**asked, stream=True) as response:
-                b"".join(response.iter_bytes())
-        elif form == "raw":
-            own.chat.completions.with_raw_response.create(**asked).parse()
-        elif form == "absolute":
+        if form == "absolute":
             own.post(f"{base_url}/chat/completions", body=asked, cast_to=object)
         else:
-            answer = own.chat.completions.create(**asked, stream=streams)
-            if streams:
-                list(answer)
+            answer = ask_in(form, own.chat.completions, asked)
+            if form == "raw":
+                answer.parse()
 
     (span,) = seen.spans
     expected = {

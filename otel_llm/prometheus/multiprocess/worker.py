@@ -94,8 +94,8 @@ class Shared:
         self._families = b""
         """The canonical families as they were written last."""
         self._written = b""
-        self._state = self._state_then = b""
-        """What dialects show, as it was written last, and as it was when the canonical families were taken last."""
+        self._state_then = b""
+        """What dialects showed when the canonical families were taken last."""
         self._taken_at = self._cost = 0.0
         """When that was, and what it took of a processor, in seconds."""
         self._lock = RLock()
@@ -153,30 +153,34 @@ class Shared:
         snapshots = [snapshot for _, snapshot in parts]
         return own, snapshots if dead is None else [dead, *snapshots]
 
-    def write(self, *, families: bool = True) -> Snapshot:
+    def write(self, *, families: bool | None = True) -> Snapshot:
         """Write the snapshot of this process, if it has changed, and return it.
 
         Args:
             families: whether the canonical families are wanted, which take far longer than the rest; else they are
-                those of the last time.
+                those of the last time. None leaves it to what they cost, and whether there were calls since.
         """
         with self._lock:
             state = self.take_state()
             if self.before is not None:
                 state = subtract_state(state, self.before.state)
-            self._state = encode_state(state)
+            encoded = encode_state(state)
+            if families is None:
+                families = self._due(encoded)
             if families or not self._families:
-                self._state_then = self._state
+                begun = time.thread_time()
                 taken = self.take_families()
                 if self.before is not None:
                     taken = subtract_families(taken, self.before.families)
                 self._families = encode_families(taken)
+                self._cost = time.thread_time() - begun
+                self._taken_at, self._state_then = time.monotonic(), encoded
                 own = Snapshot(state, taken)
             else:
                 own = Snapshot(state, self._families)
             if self._closed:
                 return own
-            data = join(self._state, self._families)
+            data = join(encoded, self._families)
             if data != self._written or not self.directory.has(self.name):
                 try:
                     self._join()
@@ -185,15 +189,10 @@ class Shared:
                     tell(f"workers cannot share what they count: {error}")
             return own
 
-    def _write_in_time(self, now: float) -> Snapshot:
-        """Write what has changed, the canonical families only where they were not written too lately for their cost."""
-        own = self.write(families=False)
-        at_rest = self._state == self._state_then
-        if now - self._taken_at >= self._cost / (_SHARE_AT_REST if at_rest else _SHARE):
-            self._taken_at, begun = now, time.thread_time()
-            own = self.write()
-            self._cost = time.thread_time() - begun
-        return own
+    def _due(self, state: bytes) -> bool:
+        """Whether the canonical families are to be taken again, by what dialects show now and by what they cost."""
+        share = _SHARE_AT_REST if state == self._state_then else _SHARE
+        return time.monotonic() - self._taken_at >= self._cost / share
 
     def take(self) -> Snapshot:
         """Return what this process has, with what it had from its parent."""
@@ -312,7 +311,7 @@ class Shared:
                 if now < due or self._closed:
                     continue
                 self._mark()
-                own = self._write_in_time(now)
+                own = self.write(families=None)
                 if not self.directory.has(self.name, SOCKET):
                     self._stop_listening()
                 if self._joined:
